@@ -1,0 +1,1 @@
+"""The RAG service: documents, retrieval, chat, memory."""

