@@ -1,0 +1,277 @@
+"""A real kind cluster of the tests' own, and the three ways of use on it.
+
+The cluster is ``metis-test`` with its own kubeconfig, so that a ``make up`` instance is never
+touched. It is left running for the next run; every test namespace is made anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import yaml
+
+from hack import install, tools
+
+ROOT = Path(__file__).parents[2]
+Found = TypeVar("Found")
+CLUSTER = "metis-test"
+KUBECONFIG = Path.home() / ".cache" / "metis-rag" / f"{CLUSTER}.kubeconfig"
+
+
+class CommandError(AssertionError):
+    """A command of a test failed; the message holds its output."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """kubectl and helm against the test cluster."""
+
+    kubeconfig: Path
+    small: dict[str, Any]
+    """The partial spec that fits this machine: small models, preload image, image tags."""
+    operator_image: dict[str, Any]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment for subprocesses that talk to the cluster."""
+        return {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
+
+    def run(self, *argv: str, stdin: str | None = None, timeout: float = 300) -> str:
+        """Run a program and return its stdout; raise CommandError with its output otherwise."""
+        done = subprocess.run(
+            argv,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment,
+            check=False,
+        )
+        if done.returncode:
+            raise CommandError(f"{' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 300) -> str:
+        """Run kubectl."""
+        return self.run(str(tools.kubectl()), *arguments, stdin=stdin, timeout=timeout)
+
+    def helm(self, *arguments: str, stdin: str | None = None, timeout: float = 300) -> str:
+        """Run helm; ``stdin`` is for ``-f -``."""
+        return self.run(str(tools.helm()), *arguments, stdin=stdin, timeout=timeout)
+
+    def get(self, *arguments: str) -> Any:
+        """``kubectl get … -o json``; None when there is no such object."""
+        text = self.kubectl("get", *arguments, "-o", "json", "--ignore-not-found")
+        return json.loads(text) if text.strip() else None
+
+    def items(self, *arguments: str) -> list[dict[str, Any]]:
+        """The items of ``kubectl get``."""
+        found = self.get(*arguments)
+        return found["items"] if found else []
+
+    def namespace(self, name: str) -> None:
+        """Make a fresh namespace that enforces the restricted Pod Security Standard."""
+        self.drop_namespace(name)
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": labels},
+        }
+        self.apply(body)
+
+    def drop_namespace(self, name: str) -> None:
+        """Delete a namespace with all that is in it and wait until it is gone."""
+        self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait", timeout=180)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """``kubectl apply`` of objects."""
+        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
+
+    def metisrag(self, namespace: str, name: str, spec: dict[str, Any] | None = None) -> None:
+        """Apply a MetisRAG."""
+        self.apply(
+            {
+                "apiVersion": "metisrag.dev/v1alpha1",
+                "kind": "MetisRAG",
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": spec or {},
+            }
+        )
+
+    def status(self, namespace: str, name: str) -> dict[str, Any]:
+        """The status of a MetisRAG ({} when there is no such object)."""
+        found = self.get("metisrag", name, "-n", namespace)
+        return found.get("status", {}) if found else {}
+
+    def conditions(self, namespace: str, name: str) -> dict[str, dict[str, Any]]:
+        """The conditions of a MetisRAG by type."""
+        return {c["type"]: c for c in self.status(namespace, name).get("conditions", [])}
+
+    def wait_ready(self, namespace: str, name: str, timeout: float = 240) -> dict[str, Any]:
+        """Wait until a MetisRAG is Ready for its current generation; return its status."""
+
+        def ready() -> dict[str, Any] | None:
+            found = self.get("metisrag", name, "-n", namespace)
+            if not found:
+                return None
+            status: dict[str, Any] = found["status"]
+            current = status.get("observedGeneration") == found["metadata"]["generation"]
+            conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
+            return status if current and conditions.get("Ready") == "True" else None
+
+        return self.wait_for(
+            ready, timeout, lambda: f"MetisRAG {namespace}/{name}: {self.status(namespace, name)}"
+        )
+
+    @staticmethod
+    def wait_for(
+        probe: Callable[[], Found | None], timeout: float, describe: Callable[[], str]
+    ) -> Found:
+        """Poll ``probe`` until it gives something; fail with ``describe()`` after ``timeout`` s."""
+        deadline = time.monotonic() + timeout
+        while True:
+            found = probe()
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {timeout:.0f} s: {describe()}")
+            time.sleep(0.5)
+
+    @contextmanager
+    def port_forward(self, namespace: str, target: str, port: int) -> Iterator[str]:
+        """Forward a free local port to ``target``; yields the base URL."""
+        process = subprocess.Popen(
+            [str(tools.kubectl()), "-n", namespace, "port-forward", target, f":{port}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment,
+        )
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            match = re.search(r"127\.0\.0\.1:(\d+)", line)
+            if not match:
+                raise CommandError(f"port-forward to {namespace}/{target}: {line}")
+            yield f"http://127.0.0.1:{match[1]}"
+        finally:
+            process.terminate()
+            process.wait()
+
+    @contextmanager
+    def app(self, namespace: str, name: str) -> Iterator[httpx.Client]:
+        """An HTTP client of an instance's app, signed in as its admin."""
+        with (
+            self.port_forward(namespace, f"svc/{name}-app", 8000) as url,
+            httpx.Client(base_url=url, timeout=120) as client,
+        ):
+            client.headers["Authorization"] = f"Bearer {self.admin_key(namespace, name)}"
+            yield client
+
+    def admin_key(self, namespace: str, name: str) -> str:
+        """The generated bearer key of an instance's admin."""
+        return self.secret(namespace, f"{name}-auth")["admin-key"]
+
+    def secret(self, namespace: str, name: str) -> dict[str, str]:
+        """The decoded data of a Secret."""
+        found = self.get("secret", name, "-n", namespace)
+        assert found, f"no Secret {namespace}/{name}"
+        return {k: base64.b64decode(v).decode() for k, v in found["data"].items()}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests marked ``last`` behind all others."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """The test cluster with the images of this checkout."""
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "hack",
+            "cluster",
+            "up",
+            "--name",
+            CLUSTER,
+            "--kubeconfig",
+            KUBECONFIG,
+        ],
+        check=True,
+        cwd=ROOT,
+    )
+    return Cluster(KUBECONFIG, install.small_spec(), install.operator_image())
+
+
+@pytest.fixture(scope="session")
+def umbrella(cluster: Cluster) -> Iterator[str]:
+    """``helm install metis . -n metis``: operator, CRD and one Ready MetisRAG; its namespace."""
+    cluster.namespace("metis")
+    values = {
+        "operator": {"image": cluster.operator_image, "defaults": cluster.small},
+    }
+    cluster.helm(
+        "upgrade", "--install", "metis", str(ROOT), "-n", "metis", "--wait", "--timeout", "5m",
+        "-f", "-", stdin=yaml.safe_dump(values), timeout=330,
+    )  # fmt: skip
+    yield "metis"
+    cluster.helm("uninstall", "metis", "-n", "metis", "--ignore-not-found", "--wait")
+    cluster.drop_namespace("metis")
+
+
+@pytest.fixture(scope="session")
+def app(cluster: Cluster, umbrella: str) -> Iterator[httpx.Client]:
+    """The app of the umbrella's instance with the test documents uploaded."""
+    with cluster.app(umbrella, "metis") as client:
+        upload_documents(client)
+        yield client
+
+
+@pytest.fixture(scope="session")
+def upload() -> Callable[[httpx.Client], list[dict[str, Any]]]:
+    """``upload(client)`` uploads all of tests/data."""
+    return upload_documents
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., dict[str, Any]]:
+    """``ask(client, message, conversation=None)`` asks without streaming."""
+    return ask_question
+
+
+def upload_documents(client: httpx.Client) -> list[dict[str, Any]]:
+    """Upload all of tests/data; every document must become ready."""
+    paths = sorted(p for p in (ROOT / "tests" / "data").iterdir() if p.suffix != ".yaml")
+    files = [("files", (path.name, path.read_bytes())) for path in paths]
+    response = client.post("/api/documents", files=files)
+    assert response.status_code == 201, response.text
+    documents: list[dict[str, Any]] = response.json()["documents"]
+    assert [d["status"] for d in documents] == ["ready"] * len(paths), documents
+    return documents
+
+
+def ask_question(
+    client: httpx.Client, message: str, conversation: str | None = None
+) -> dict[str, Any]:
+    """Ask without streaming; return the body."""
+    body = {"message": message} | ({"conversation_id": conversation} if conversation else {})
+    response = client.post("/api/chat/query", json=body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
