@@ -1,0 +1,1 @@
+"""metis-postgres: sessions, models, migrations."""

@@ -1,0 +1,44 @@
+# The one list of commands. `make` alone prints it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export INSTANCE Q
+
+# uv from PATH, or fetched into ~/.cache/metis-rag/uv; it sets up everything else that is Python.
+UV = uv=$$(hack/uv) && "$$uv"
+RUN = $(UV) run --frozen
+
+help:  ## Print this list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+up:  ## Everything: tools, images, kind cluster, helm install, a Ready MetisRAG; prints its URL
+	@$(RUN) python -m hack up $(if $(PORT),--port $(PORT))
+
+ask:  ## Ask the running system: make ask Q="…" [INSTANCE=namespace/name]
+	@$(RUN) python -m hack ask "$$Q"
+
+down:  ## Delete the cluster of `make up` with its data; images and caches stay
+	@$(RUN) python -m hack down
+
+images:  ## Build or pull all images, without a cluster
+	@$(RUN) python -m hack images
+
+lint:  ## ruff, mypy, import contracts, generated files
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(RUN) lint-imports
+	@$(RUN) python -m hack.schema --check
+
+generate:  ## Schemas, CRD and references from charts/stack/values.yaml
+	@$(RUN) python -m hack.schema
+
+test-unit:  ## The unit tests, without any I/O
+	@$(RUN) pytest tests/unit
+
+test: lint  ## Lint, unit, component, and end-to-end on a kind cluster of its own
+	@$(RUN) pytest -m 'not full'
+
+test-full: lint  ## The long tests too
+	@$(RUN) pytest
+
+.PHONY: help up ask down images lint generate test-unit test test-full

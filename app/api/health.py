@@ -1,0 +1,48 @@
+"""Liveness, readiness, metrics: open to everybody, for probes and Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.pool import QueuePool
+
+from app import __version__
+from app.api.deps import AppParts
+from app.core.metrics import DATABASE_POOL
+from app.db.session import AsyncSessionLocal
+
+router = APIRouter(tags=["health"])
+metrics_router = APIRouter()
+
+
+@router.get("/health")
+async def health(app: AppParts) -> dict[str, Any]:
+    """200 while the app serves; the state of each thing it needs is in the body."""
+    components = await app.health.components()
+    well = all(component.status != "error" for component in components.values())
+    return {
+        "status": "ok" if well else "degraded",
+        "version": __version__,
+        "components": {name: component.as_dict() for name, component in components.items()},
+    }
+
+
+@router.get("/ready")
+async def ready(app: AppParts, response: Response) -> dict[str, Any]:
+    """200 when questions can be answered, else 503 with what is missing; never needs Mem0."""
+    missing = await app.health.missing()
+    response.status_code = 503 if missing else 200
+    return {"status": "not_ready" if missing else "ready", "missing": missing}
+
+
+@metrics_router.get("/metrics", include_in_schema=False)
+async def metrics() -> Response:
+    """Prometheus metrics of this process."""
+    pool = getattr(AsyncSessionLocal.kw.get("bind"), "pool", None)
+    if isinstance(pool, QueuePool):
+        DATABASE_POOL.labels("in_use").set(pool.checkedout())
+        DATABASE_POOL.labels("idle").set(pool.checkedin())
+        DATABASE_POOL.labels("limit").set(pool.size() + pool._max_overflow)
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

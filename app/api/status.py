@@ -1,0 +1,41 @@
+"""Who am I, which models are there, and which Mem0 key this pod uses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header
+
+from app.api.deps import AppParts, CurrentUser
+from app.errors import NotFoundError, UnauthenticatedError
+from app.rag import mem0_client
+from app.rag.ollama import full_name
+
+router = APIRouter(tags=["status"])
+
+
+@router.get("/me")
+async def me(user: CurrentUser) -> dict[str, str]:
+    """The user that the key names."""
+    return {"user_id": user.id, "role": user.role}
+
+
+@router.get("/models")
+async def models(app: AppParts, user: CurrentUser) -> dict[str, Any]:
+    """The chat models to choose from, and the default one."""
+    embedding = full_name(app.settings.default_embedding_model)
+    found = [name for name in await app.ollama.models() if name != embedding]
+    return {"default": app.settings.default_model, "models": found}
+
+
+@router.get("/status/memory-key")
+async def memory_key(x_api_key: Annotated[str | None, Header()] = None) -> dict[str, str]:
+    """The fingerprint of the Mem0 key in use, for whoever holds a live Mem0 key."""
+    memory = await asyncio.to_thread(mem0_client.get_mem0_client)
+    fingerprint = memory.client.key_fingerprint if memory else None
+    if memory is None or fingerprint is None:
+        raise NotFoundError("this app holds no Mem0 key", code="no_memory_key")
+    if not x_api_key or not memory.client.recognises(x_api_key):
+        raise UnauthenticatedError("this needs a live Mem0 key in the header X-API-Key")
+    return {"fingerprint": fingerprint}

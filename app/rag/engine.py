@@ -1,0 +1,234 @@
+"""RAGEngine: a question in, an answer with its sources out, step by step as they are known.
+
+It knows no HTTP. Every step is one collaborator's: conversations and documents in metis-postgres,
+memory in Mem0, models in Ollama; what is decided between them (ranking, prompt) is pure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+from app.core.config import Settings
+from app.core.logging import get_logger
+from app.core.metrics import ANSWERS, MEMORY, STAGES
+from app.errors import OllamaError
+from app.rag import conversations
+from app.rag.embedding import embedded_question
+from app.rag.memory import UserMemory
+from app.rag.ollama import ChatOptions, Ollama, full_name
+from app.rag.prompt import build_prompt, citations
+from app.rag.retrieval import boosts, ranked, search_text
+from app.rag.store import VectorStore
+from app.rag.types import Hit, Recollection, Source, Turn
+
+EARLIER_MESSAGES = 8
+"""Messages of this conversation that the prompt may hold."""
+CANDIDATES = 4
+"""Hits looked at for each source wanted, so that the boost has something to choose from."""
+PLANNED = ("use_chunking_judge", "use_retrieval_judge", "use_langgraph_rag",
+           "use_enhanced_langgraph_rag")  # fmt: skip
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Started:
+    """The question is stored; the answer will have this id."""
+
+    conversation_id: UUID
+    message_id: UUID
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the answer will be made from."""
+
+    sources: Sequence[Source]
+    memory: Recollection
+    model: str
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """The whole answer, stored."""
+
+    answer: str
+    citations: Sequence[int]
+
+
+Step = Started | Found | Token | Done
+
+
+@dataclass
+class _Answer:
+    """An answer in the making."""
+
+    user_id: str
+    started: Started
+    sources: Sequence[Source] = ()
+    pieces: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces).strip()
+
+
+class RAGEngine:
+    """Answers questions of users from the documents and from what it remembers of them."""
+
+    def __init__(
+        self, settings: Settings, ollama: Ollama, store: VectorStore, memory: UserMemory
+    ) -> None:
+        self._settings = settings
+        self._ollama = ollama
+        self._store = store
+        self._memory = memory
+        self._loose: set[asyncio.Task[None]] = set()
+        off = [name.upper() for name in PLANNED if getattr(settings, name)]
+        if off:
+            log.info("not_built_yet", off=off, note="answers come from plain retrieval until then")
+
+    async def close(self) -> None:
+        """Wait for what is still being stored."""
+        if self._loose:
+            await asyncio.gather(*self._loose, return_exceptions=True)
+
+    async def query(
+        self, user_id: str, question: str, conversation_id: UUID | None = None
+    ) -> AsyncGenerator[Step, None]:
+        """Answer a question: Started, Found, any number of Token, Done.
+
+        Raises NotFoundError for a conversation that is not the user's, OllamaError when models do
+        not answer, SQLAlchemy's errors when the database does not. Memory that fails is told in
+        ``Found.memory.status`` and stops nothing. Closed early (the reader left), it stops the
+        model and keeps what was said so far.
+        """
+        begun = await conversations.ask(user_id, conversation_id, question, EARLIER_MESSAGES)
+        answer = _Answer(user_id, Started(begun.id, uuid4()))
+        yield answer.started
+        try:
+            (hits, recollection) = await self._look_up(user_id, question, begun.earlier)
+            model = await self._chosen_model(recollection)
+            sources = ranked(
+                hits, boosts(recollection.interactions), self._settings.retrieval_limit
+            )
+            earlier = {turn.content for turn in begun.earlier}
+            prompt = build_prompt(
+                question,
+                sources,
+                conversation=begun.earlier,
+                recollection=[t for t in recollection.history if t.content not in earlier],
+                preferences=recollection.preferences,
+                budget_tokens=self._settings.chat_context_tokens
+                - self._settings.chat_answer_tokens,
+            )
+            answer.sources = prompt.sources
+            yield Found(prompt.sources, recollection, model)
+            async with aclosing(self._generate(model, prompt.messages)) as pieces:
+                async for piece in pieces:
+                    answer.pieces.append(piece)
+                    yield Token(piece)
+        except (GeneratorExit, asyncio.CancelledError):
+            ANSWERS.labels("interrupted").inc()
+            self._later(self._keep(answer))
+            raise
+        except Exception:
+            ANSWERS.labels("failed").inc()
+            raise
+        await self._keep(answer)
+        ANSWERS.labels("complete").inc()
+        yield Done(answer.text, citations(answer.text, answer.sources))
+
+    async def _look_up(
+        self, user_id: str, question: str, earlier: Sequence[Turn]
+    ) -> tuple[list[Hit], Recollection]:
+        """Documents and memory at the same time."""
+        return await asyncio.gather(
+            self._retrieve(search_text(question, earlier)), self._recollect(user_id, question)
+        )
+
+    async def _recollect(self, user_id: str, question: str) -> Recollection:
+        with _timed("memory_read"):
+            recollection = await self._memory.recollect(user_id, question)
+        MEMORY.labels(recollection.status).inc()
+        return recollection
+
+    async def _retrieve(self, question: str) -> list[Hit]:
+        model = full_name(self._settings.default_embedding_model)
+        with _timed("embed"):
+            (vector,) = await self._ollama.embed(model, [embedded_question(model, question)])
+        with _timed("retrieve"):
+            return await self._store.search(
+                model, vector, self._settings.retrieval_limit * CANDIDATES
+            )
+
+    async def _chosen_model(self, recollection: Recollection) -> str:
+        """The user's preferred model where the server has it, else the default."""
+        preferred = str(recollection.preferences.get("model") or "").strip()
+        default = self._settings.default_model
+        if not preferred or full_name(preferred) == full_name(default):
+            return default
+        if full_name(preferred) in await self._ollama.models():
+            return preferred
+        log.info("preferred_model_missing", model=preferred, using=default)
+        return default
+
+    async def _generate(
+        self, model: str, messages: list[dict[str, str]]
+    ) -> AsyncGenerator[str, None]:
+        settings = self._settings
+        options = ChatOptions(
+            settings.chat_context_tokens, settings.chat_answer_tokens, settings.chat_temperature
+        )
+        begun = time.perf_counter()
+        first = True
+        async with aclosing(self._ollama.chat(model, messages, options)) as pieces:
+            async for piece in pieces:
+                if first:
+                    STAGES.labels("first_token").observe(time.perf_counter() - begun)
+                    first = False
+                yield piece
+        if first:
+            raise OllamaError(f"{model} gave an empty answer; ask again or in other words")
+        STAGES.labels("generate").observe(time.perf_counter() - begun)
+
+    async def _keep(self, answer: _Answer) -> None:
+        """Store an answer, whole or broken off, in the conversation and in memory."""
+        if not answer.text:
+            return
+        cited = set(citations(answer.text, answer.sources))
+        used = [s for s in answer.sources if s.number in cited] or list(answer.sources[:1])
+        started = answer.started
+        await conversations.answer(
+            started.conversation_id, started.message_id, answer.text, answer.sources
+        )
+        with _timed("memory_write"):
+            await self._memory.keep_answer(answer.user_id, answer.text, used)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Finish ``work`` though its request is over."""
+        task = asyncio.ensure_future(work)
+        self._loose.add(task)
+        task.add_done_callback(self._loose.discard)
+
+
+@contextmanager
+def _timed(stage: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    try:
+        yield
+    finally:
+        STAGES.labels(stage).observe(time.perf_counter() - begun)

@@ -1,0 +1,341 @@
+"""The plain HTTP client of the Mem0 server: no cache, typed errors.
+
+It may touch: the network (one pooled ``httpx.Client``) and, through its key source, the mounted
+Secret. It is thread-safe and never raises anything but :mod:`app.rag.mem0_errors`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+
+from app.rag.mem0_errors import (
+    Mem0DownError,
+    Mem0Error,
+    Mem0NotFoundError,
+    Mem0RefusedError,
+    Mem0UnauthorizedError,
+    Mem0UnavailableError,
+    Mem0UnreachableError,
+)
+from app.rag.mem0_keys import FixedKey, KeySource, fingerprint, recognises
+from app.rag.mem0_metrics import REQUEST_SECONDS
+
+Json = dict[str, Any]
+
+CONNECT_TIMEOUT = 0.5
+READ_TIMEOUT = 5.0
+SEARCH_TIMEOUT = 15.0  # a search embeds its query first, and Ollama may be loading the model
+DOWN_FOR = 1.0
+MAX_CONNECTIONS = 20
+
+
+class Outage:
+    """Remembers for ``DOWN_FOR`` seconds that nobody answered, so that callers need not wait.
+
+    When the time is over one caller goes to see; the others still fail fast until it is back.
+    """
+
+    def __init__(self, hold: float, timer: Callable[[], float] = time.monotonic) -> None:
+        self._hold = hold
+        self._timer = timer
+        self._lock = threading.Lock()
+        self._until: float | None = None
+
+    def check(self) -> None:
+        """Raise :class:`Mem0DownError` while the outage is fresh."""
+        with self._lock:
+            if self._until is None:
+                return
+            left = self._until - self._timer()
+            if left > 0:
+                raise Mem0DownError(f"Mem0 did not answer just now; asked again in {left:.1f} s")
+            self._until = self._timer() + self._hold
+
+    def begin(self) -> None:
+        """Nobody answered."""
+        with self._lock:
+            self._until = self._timer() + self._hold
+
+    def end(self) -> None:
+        """Somebody answered."""
+        with self._lock:
+            self._until = None
+
+
+class Mem0Client:
+    """The Mem0 server's operations; ids may hold any character.
+
+    Every method raises a :class:`Mem0Error` of some kind; :class:`Mem0NotFoundError` only where
+    it says so.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        endpoint: str = "http://localhost:8050",
+        *,
+        keys: KeySource | None = None,
+        timeout: float = READ_TIMEOUT,
+        down_for: float = DOWN_FOR,
+    ) -> None:
+        """Talk to ``endpoint`` with ``api_key``, or with what ``keys`` holds where given.
+
+        ``timeout``: seconds to wait for an answer. ``down_for``: seconds during which a server
+        that did not answer is not asked again.
+        """
+        self.endpoint = endpoint.rstrip("/")
+        self.keys = keys if keys is not None else FixedKey(api_key)
+        self.failing = False  # True when the last operation got no answer, a 401 or a 5xx
+        self._outage = Outage(down_for)
+        self._http = httpx.Client(
+            base_url=self.endpoint,
+            timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT, pool=CONNECT_TIMEOUT),
+            limits=httpx.Limits(
+                max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS
+            ),
+            trust_env=False,  # inside the cluster; a proxy meant for the outside must not see keys
+        )
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._http.close()
+
+    @property
+    def key_fingerprint(self) -> str | None:
+        """Fingerprint of the key tried first, or ``None`` without a key."""
+        keys = self.keys.held()
+        return fingerprint(keys[0]) if keys else None
+
+    def recognises(self, key: str) -> bool:
+        """True when ``key`` is one that this client holds."""
+        return recognises(self.keys, key)
+
+    def get_agent(self, agent_id: str) -> Json | None:
+        """The agent, or ``None`` when there is none of that id."""
+        return self._find("get_agent", _path("agents", agent_id))
+
+    def create_agent(self, agent_id: str, name: str, persona: str) -> Json:
+        """Make the agent, or change it where it exists."""
+        body = {"name": name, "persona": persona}
+        return self._call("create_agent", "PUT", _path("agents", agent_id), json=body)
+
+    def get_human(self, human_id: str) -> Json | None:
+        """The human, or ``None`` when there is none of that id."""
+        return self._find("get_human", _path("humans", human_id))
+
+    def create_human(self, human_id: str, name: str) -> Json:
+        """Make the human, or change the name where it exists."""
+        path = _path("humans", human_id)
+        return self._call("create_human", "PUT", path, json={"name": name})
+
+    def append_message(
+        self,
+        agent_id: str,
+        human_id: str,
+        message: Mapping[str, str],
+        idempotency_key: str | None = None,
+    ) -> Json:
+        """Append ``{role, content}`` to the conversation and return the stored row.
+
+        The same ``idempotency_key`` again appends nothing and returns the row that is there; one
+        is made up when none is given, so that a repeat inside this call is safe.
+        :raises Mem0NotFoundError: agent or human does not exist; nothing is created.
+        """
+        return self._call(
+            "append_message",
+            "POST",
+            _path("agents", agent_id, "humans", human_id, "recall"),
+            json={"role": message["role"], "content": message["content"]},
+            headers={"Idempotency-Key": idempotency_key or str(uuid4())},
+        )
+
+    def get_recall_memory(self, agent_id: str, human_id: str, limit: int = 10) -> list[Json]:
+        """The newest ``limit`` messages, oldest first.
+
+        :raises Mem0NotFoundError: agent or human does not exist.
+        """
+        path = _path("agents", agent_id, "humans", human_id, "recall")
+        answer = self._call("get_recall_memory", "GET", path, params={"limit": limit})
+        return cast(list[Json], answer["messages"])
+
+    def create_archival_memory(
+        self,
+        agent_id: str,
+        human_id: str,
+        data: Json,
+        kind: str,
+        replace: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Json:
+        """Store ``data`` (any JSON object) as a record of ``kind`` and return it.
+
+        ``replace`` removes the earlier records of that kind in the same step.
+        ``idempotency_key`` is as for :meth:`append_message`.
+        :raises Mem0NotFoundError: agent or human does not exist; nothing is created.
+        """
+        return self._call(
+            "create_archival_memory",
+            "POST",
+            _path("agents", agent_id, "humans", human_id, "archival"),
+            json={"kind": kind, "data": data, "replace": replace},
+            headers={"Idempotency-Key": idempotency_key or str(uuid4())},
+        )
+
+    def get_archival_memory(
+        self, agent_id: str, human_id: str, kind: str, limit: int = 10
+    ) -> list[Json]:
+        """The newest ``limit`` records of ``kind``, newest first.
+
+        :raises Mem0NotFoundError: agent or human does not exist.
+        """
+        path = _path("agents", agent_id, "humans", human_id, "archival")
+        params = {"kind": kind, "limit": limit}
+        answer = self._call("get_archival_memory", "GET", path, params=params)
+        return cast(list[Json], answer["records"])
+
+    def search_archival_memory(
+        self, agent_id: str, human_id: str, query: str | None, kind: str, limit: int = 10
+    ) -> list[Json]:
+        """The ``limit`` records of ``kind`` nearest in meaning to ``query``, with their ``score``.
+
+        ``None`` or a blank query gives the newest.
+        :raises Mem0NotFoundError: agent or human does not exist.
+        """
+        answer = self._call(
+            "search_archival_memory",
+            "POST",
+            _path("agents", agent_id, "humans", human_id, "archival", "search"),
+            json={"query": query or None, "kind": kind, "limit": limit},
+            timeout=SEARCH_TIMEOUT,
+        )
+        return cast(list[Json], answer["records"])
+
+    def _find(self, operation: str, path: str) -> Json | None:
+        try:
+            return self._call(operation, "GET", path)
+        except Mem0NotFoundError:
+            return None
+
+    def _call(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        *,
+        timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        **request: Any,
+    ) -> Json:
+        """One operation, and what its outcome says of the server."""
+        if timeout is not None:
+            request["timeout"] = httpx.Timeout(timeout, connect=CONNECT_TIMEOUT)
+        try:
+            answer = self._authorised(operation, method, path, headers or {}, **request)
+        except (Mem0NotFoundError, Mem0RefusedError):
+            self.failing = False
+            raise
+        except Mem0Error:
+            if timeout is None:  # a search that fails tells of Ollama, not of Mem0
+                self.failing = True
+            raise
+        self.failing = False
+        return answer
+
+    def _authorised(
+        self,
+        operation: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        **request: Any,
+    ) -> Json:
+        """The exchange with the first key, and after a 401 once more with the other one."""
+        self._outage.check()
+        keys = self.keys.held()
+        if not keys:
+            raise Mem0UnauthorizedError(
+                f"{operation}: no Mem0 key; set MEM0_API_KEY, or MEM0_API_KEY_DIR to a directory "
+                "with a file 'current'"
+            )
+        for key in keys[:2]:
+            sent = {**headers, "X-API-Key": key}
+            response = self._send(operation, method, path, headers=sent, **request)
+            if response.status_code != 401:
+                return _content(operation, response)
+        raise Mem0UnauthorizedError(
+            f"{operation}: Mem0 refuses the key {fingerprint(keys[0])}"
+            + (f" and the other, {fingerprint(keys[1])}" if len(keys) > 1 else "")
+            + "; compare with the Secret <instance>-mem0-key"
+        )
+
+    def _send(self, operation: str, method: str, path: str, **request: Any) -> httpx.Response:
+        """One exchange. When a pooled connection breaks under it, it is done once more.
+
+        That is safe for all we send: reads, PUTs, and POSTs with an idempotency key.
+        """
+        for attempt in (1, 2):
+            try:
+                with REQUEST_SECONDS.labels(operation).time():
+                    response = self._http.request(method, path, **request)
+            except httpx.PoolTimeout as error:
+                raise Mem0UnavailableError(
+                    f"{operation}: all {MAX_CONNECTIONS} connections to Mem0 are in use"
+                ) from error
+            except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+                broke = not isinstance(error, httpx.ConnectError)
+                if broke and attempt == 1:
+                    continue
+                self._outage.begin()
+                raise self._unreachable(operation, error) from error
+            except httpx.TimeoutException as error:
+                if isinstance(error, httpx.ConnectTimeout) or "timeout" not in request:
+                    self._outage.begin()
+                raise self._unreachable(operation, error) from error
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise Mem0RefusedError(f"{operation}: {type(error).__name__}: {error}") from error
+            self._outage.end()
+            return response
+        raise AssertionError("unreachable: the second attempt returns or raises")
+
+    def _unreachable(self, operation: str, error: Exception) -> Mem0Error:
+        cause = str(error) or type(error).__name__
+        return Mem0UnreachableError(f"{operation}: no answer from Mem0 at {self.endpoint}: {cause}")
+
+
+def _path(*parts: str) -> str:
+    """A path of percent-encoded segments: an id with a slash in it stays one segment."""
+    if not all(parts):
+        raise Mem0RefusedError("an agent or human id is empty")
+    # A segment of dots alone would be taken for a step up by whoever normalises the path.
+    return "".join("/" + quote(part, safe="").replace(".", "%2E") for part in parts)
+
+
+def _content(operation: str, response: httpx.Response) -> Json:
+    """The JSON of a good answer; the matching error for a bad one."""
+    status = response.status_code
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if response.is_success:
+        if not isinstance(body, dict):
+            raise Mem0UnavailableError(f"{operation}: Mem0 answered {status} without a JSON object")
+        return body
+    error = body.get("error") if isinstance(body, dict) else None
+    error = error if isinstance(error, dict) else {}
+    said = f"{operation}: Mem0 answered {status} {error.get('code', '')}".rstrip()
+    if error.get("field"):
+        said += f" (field {error['field']})"
+    if status == 404:
+        raise Mem0NotFoundError(said)
+    if status == 429 or status >= 500:
+        wait = response.headers.get("Retry-After", "")
+        raise Mem0UnavailableError(said, float(wait) if wait.isdigit() else None)
+    raise Mem0RefusedError(said)

@@ -1,0 +1,84 @@
+{{/* The RAG service. Called through "stack.render" with the context of part "app". */}}
+
+{{- define "app.manifests" -}}
+{{- $part := merge (dict "library" "app" "portName" "http") . -}}
+{{ include "stack.serviceAccount" $part }}
+---
+{{ include "stack.service" $part }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  {{- include "stack.metadata" (list .root .component) | nindent 2 }}
+data:
+  {{- include "app.config" $part | nindent 2 }}
+---
+{{ include "stack.deployment" $part }}
+{{- end -}}
+
+{{- define "app.config" -}}
+config.json: |
+  {{- .values.settings | toPrettyJson | nindent 2 }}
+{{- end -}}
+
+{{- define "app.env" -}}
+{{- $values := .root.Values -}}
+- {name: HOST, value: 0.0.0.0}
+- {name: PORT, value: {{ .port | quote }}}
+- {name: HOME, value: /tmp}
+- {name: METIS_CONFIG_FILE, value: /app/config/config.json}
+- {name: METIS_DB_TYPE, value: postgresql}
+- {name: METIS_POSTGRES_DSN, value: {{ printf "%s/metis" (include "stack.url" (list .root "metisPostgres" "postgresql")) | quote }}}
+- {name: DATABASE_USER_FILE, value: /run/secrets/db/username}
+- {name: DATABASE_PASSWORD_FILE, value: /run/secrets/db/password}
+- {name: METIS_LLM_PROVIDER_TYPE, value: ollama}
+- {name: METIS_OLLAMA_BASE_URL, value: {{ include "stack.url" (list .root "ollama" "http") | quote }}}
+- {name: DEFAULT_MODEL, value: {{ $values.models.chat | quote }}}
+- {name: DEFAULT_EMBEDDING_MODEL, value: {{ $values.models.embedding | quote }}}
+- {name: USE_MEM0, value: {{ .values.useMem0 | quote }}}
+- {name: MEM0_ENDPOINT, value: {{ include "stack.url" (list .root "mem0" "http") | quote }}}
+- {name: MEM0_API_KEY_DIR, value: /run/secrets/mem0}
+- {name: AUTH_MODE, value: {{ $values.auth.mode }}}
+{{- if eq $values.auth.mode "keys" }}
+- {name: AUTH_KEYS_FILE, value: /run/secrets/auth/keys.json}
+{{- end }}
+{{- with include "stack.extraEnv" . }}
+{{ . }}
+{{- end }}
+{{- end -}}
+
+{{- define "app.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: data, mountPath: /app/data}
+- {name: config, mountPath: /app/config, readOnly: true}
+- {name: db, mountPath: /run/secrets/db, readOnly: true}
+- {name: mem0-key, mountPath: /run/secrets/mem0, readOnly: true}
+{{- if eq .root.Values.auth.mode "keys" }}
+- {name: auth, mountPath: /run/secrets/auth, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "app.volumes" -}}
+- {name: tmp, emptyDir: {sizeLimit: 512Mi}}
+- {name: data, emptyDir: {sizeLimit: {{ .values.data.sizeLimit }}}}
+- name: config
+  configMap:
+    name: {{ include "stack.name" (list .root .component) }}
+{{ include "stack.secretVolume" (list "db" (include "stack.name" (list .root "metis-db")) (list "username" "password")) }}
+{{ include "stack.secretVolume" (list "mem0-key" (include "stack.name" (list .root "mem0-key")) list) }}
+{{- if eq .root.Values.auth.mode "keys" }}
+{{ include "stack.secretVolume" (list "auth" (include "stack.authSecret" .root) (list "keys.json")) }}
+{{- end }}
+{{- end -}}
+
+{{/* Waits for the database and migrates it, then for Ollama, then (at most 60 s) for Mem0. */}}
+{{- define "app.initContainers" -}}
+{{- include "stack.pythonContainer" (merge (dict "name" "prepare" "command" (list "python" "-m" "app.prepare")) .) -}}
+{{- end -}}
+
+{{- define "app.containers" -}}
+{{ include "stack.pythonContainer" (merge (dict "name" .component) .) }}
+  ports:
+    - {name: http, containerPort: {{ .port }}}
+  {{- include "stack.httpProbes" (dict "alive" "/api/health" "ready" "/api/ready") | nindent 2 }}
+{{- end -}}

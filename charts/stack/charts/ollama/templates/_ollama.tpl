@@ -1,0 +1,94 @@
+{{/* The model server. Called through "stack.render" with the context of part "ollama". */}}
+
+{{- define "ollama.manifests" -}}
+{{- $part := merge (dict "library" "ollama" "portName" "http" "claim" "models") . -}}
+{{- if .values.gpu.enabled -}}
+{{- $_ := set $part "runtimeClassName" .values.gpu.runtimeClassName -}}
+{{- end -}}
+{{ include "stack.serviceAccount" $part }}
+---
+{{ include "stack.service" $part }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  {{- include "stack.metadata" (list .root .component) | nindent 2 }}
+data:
+  {{- include "ollama.config" $part | nindent 2 }}
+---
+{{ include "stack.statefulSet" $part }}
+{{- end -}}
+
+{{/* Requests and limits; a GPU is both, as Kubernetes demands of a device. */}}
+{{- define "ollama.resources" -}}
+{{- $resources := deepCopy (.values.resources | default dict) -}}
+{{- if .values.gpu.enabled -}}
+{{- $gpu := dict .values.gpu.resourceName (int .values.gpu.count) -}}
+{{- $resources = mergeOverwrite $resources (dict "limits" $gpu "requests" $gpu) -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
+
+{{- define "ollama.initContainers" -}}
+{{- with .values.preload.image -}}
+- {{ include "stack.container" (dict "part" $ "name" "preload" "image" (include "stack.imageName" (list $.root .))) | nindent 2 | trim }}
+  command: [sh, /etc/metis/preload.sh]
+  args: [/models, /volume]
+  resources:
+    requests: {cpu: 50m, memory: 32Mi}
+    limits: {cpu: "1", memory: 256Mi}
+  volumeMounts:
+    - {name: models, mountPath: /volume}
+    - {name: scripts, mountPath: /etc/metis, readOnly: true}
+{{- end -}}
+{{- end -}}
+
+{{- define "ollama.containers" -}}
+{{- $image := include "stack.image" (list .root .values.image) -}}
+- {{ include "stack.container" (dict "part" . "name" .component "image" $image) | nindent 2 | trim }}
+  env:
+    - {name: OLLAMA_HOST, value: "0.0.0.0:{{ .port }}"}
+    - {name: OLLAMA_MODELS, value: /models}
+    - {name: OLLAMA_KEEP_ALIVE, value: {{ .values.keepAlive | quote }}}
+    - {name: OLLAMA_NUM_PARALLEL, value: {{ .values.numParallel | quote }}}
+    - {name: OLLAMA_NO_CLOUD, value: "1"}
+    - {name: OLLAMA_NOPRUNE, value: "1"}
+    - {name: HOME, value: /tmp}
+    {{- if not .values.gpu.enabled }}
+    {{- /* The image asks for all GPUs by itself: without this it would take them unallocated. */}}
+    - {name: NVIDIA_VISIBLE_DEVICES, value: void}
+    {{- end }}
+    {{- with include "stack.extraEnv" . }}
+    {{- . | nindent 4 }}
+    {{- end }}
+  ports:
+    - {name: http, containerPort: {{ .port }}}
+  {{- include "stack.httpProbes" (dict "alive" "/api/version" "ready" "/api/version") | nindent 2 }}
+  resources:
+    {{- include "ollama.resources" . | nindent 4 }}
+  volumeMounts:
+    - {name: models, mountPath: /models}
+    - {name: tmp, mountPath: /tmp}
+{{- if not .values.preload.image }}
+- {{ include "stack.container" (dict "part" . "name" "pull" "image" $image) | nindent 2 | trim }}
+  command: [sh, /etc/metis/pull.sh]
+  args: {{ list .root.Values.models.chat .root.Values.models.embedding | uniq | toJson }}
+  env:
+    - {name: OLLAMA_HOST, value: "http://127.0.0.1:{{ .port }}"}
+    - {name: HOME, value: /tmp}
+    - {name: NVIDIA_VISIBLE_DEVICES, value: void}
+  resources:
+    requests: {cpu: 10m, memory: 32Mi}
+    limits: {cpu: 500m, memory: 256Mi}
+  volumeMounts:
+    - {name: scripts, mountPath: /etc/metis, readOnly: true}
+    - {name: tmp, mountPath: /tmp}
+{{- end }}
+{{- end -}}
+
+{{- define "ollama.volumes" -}}
+- {name: tmp, emptyDir: {sizeLimit: 1Gi}}
+- name: scripts
+  configMap:
+    name: {{ include "stack.name" (list .root .component) }}
+{{- end -}}

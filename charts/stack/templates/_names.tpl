@@ -1,0 +1,88 @@
+{{/*
+Names and labels. Every template here takes a part's context, the dict that "stack.part" makes:
+  root       the chart's root context
+  key        key of the part's values (metisPostgres)
+  component  name of the part in labels and object names (metis-postgres)
+  values     .Values of the part
+  port       the port that the container listens on
+  uid        user and group id that the pod runs as
+*/}}
+
+{{/* The table of the topology: the parts by the key of their values, with what is fixed for each. */}}
+{{- define "stack.parts" -}}
+app: {component: app, port: 8000, uid: 10001, graceSeconds: 30}
+mem0: {component: mem0, port: 8050, uid: 10001, graceSeconds: 30}
+ollama: {component: ollama, port: 11434, uid: 10001, graceSeconds: 30}
+metisPostgres: {component: metis-postgres, port: 5432, uid: 999, graceSeconds: 60, database: metis}
+mem0Postgres: {component: mem0-postgres, port: 5432, uid: 999, graceSeconds: 60, database: mem0}
+{{- end -}}
+
+{{/* "stack.name" (list ROOT COMPONENT): the name of every object of that component. */}}
+{{- define "stack.name" -}}
+{{- printf "%s-%s" (index . 0).Release.Name (index . 1) -}}
+{{- end -}}
+
+{{/* "stack.selectorLabels" (list ROOT COMPONENT): what selects a component's pods; never changes. */}}
+{{- define "stack.selectorLabels" -}}
+app.kubernetes.io/name: metis-rag
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* "stack.labels" (list ROOT COMPONENT): the labels of an object; not of pods. */}}
+{{- define "stack.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "stack.selectorLabels" . }}
+app.kubernetes.io/part-of: metis-rag
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
+{{- end -}}
+
+{{/* "stack.metadata" (list ROOT COMPONENT): metadata of an object of that component. */}}
+{{- define "stack.metadata" -}}
+name: {{ include "stack.name" . }}
+namespace: {{ (index . 0).Release.Namespace | quote }}
+labels:
+  {{- include "stack.labels" . | nindent 2 }}
+{{- end -}}
+
+{{/* "stack.imageName" (list ROOT NAME): NAME with its registry replaced by image.registry. */}}
+{{- define "stack.imageName" -}}
+{{- $registry := (index . 0).Values.image.registry -}}
+{{- $name := index . 1 -}}
+{{- if $registry -}}
+{{- $host := splitList "/" $name | first -}}
+{{- if and (contains "/" $name) (or (contains "." $host) (contains ":" $host) (eq $host "localhost")) -}}
+{{- $name = trimPrefix (printf "%s/" $host) $name -}}
+{{- end -}}
+{{- printf "%s/%s" $registry $name -}}
+{{- else -}}
+{{- $name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* "stack.image" (list ROOT IMAGE): reference of an image given as repository, tag and digest. */}}
+{{- define "stack.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- $name := include "stack.imageName" (list $root $image.repository) -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $name $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name ($image.tag | default $root.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* "stack.url" (list ROOT KEY SCHEME): where another part reaches the Service of part KEY. */}}
+{{- define "stack.url" -}}
+{{- $root := index . 0 -}}
+{{- $key := index . 1 -}}
+{{- $part := index (include "stack.parts" $root | fromYaml) $key -}}
+{{- printf "%s://%s:%v" (index . 2) (include "stack.name" (list $root $part.component)) (index $root.Values $key).service.port -}}
+{{- end -}}
+
+{{/* "stack.authSecret" ROOT: the Secret with the users' keys. */}}
+{{- define "stack.authSecret" -}}
+{{- .Values.auth.existingSecret | default (include "stack.name" (list . "auth")) -}}
+{{- end -}}

@@ -1,0 +1,262 @@
+{{/*
+What all pods and Services have in common. The templates take a part's context (see "stack.render").
+*/}}
+
+{{/*
+"stack.render" (list ROOT KEY TEMPLATE): renders TEMPLATE with the context of part KEY:
+root, key, values and the part's row of "stack.parts" (component, port, uid, graceSeconds, database).
+*/}}
+{{- define "stack.render" -}}
+{{- $root := index . 0 -}}
+{{- $key := index . 1 -}}
+{{- $row := index (include "stack.parts" $root | fromYaml) $key -}}
+{{- include (index . 2) (merge (dict "root" $root "key" $key "values" (index $root.Values $key)) $row) -}}
+{{- end -}}
+
+{{- define "stack.service" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  {{- include "stack.metadata" (list .root .component) | nindent 2 }}
+spec:
+  type: {{ .values.service.type }}
+  selector:
+    {{- include "stack.selectorLabels" (list .root .component) | nindent 4 }}
+  ports:
+    - name: {{ .portName }}
+      port: {{ .values.service.port }}
+      targetPort: {{ .portName }}
+      {{- with .values.service.nodePort }}
+      nodePort: {{ . }}
+      {{- end }}
+{{- end -}}
+
+{{- define "stack.serviceAccount" -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  {{- include "stack.metadata" (list .root .component) | nindent 2 }}
+automountServiceAccountToken: false
+{{- end -}}
+
+{{/* "stack.replicas" PART: the replicas line of a Deployment, absent when left to the cluster. */}}
+{{- define "stack.replicas" -}}
+{{- if .root.Values.suspend -}}
+replicas: 0
+{{- else if not (kindIs "invalid" .values.replicas) -}}
+replicas: {{ .values.replicas }}
+{{- end -}}
+{{- end -}}
+
+{{/* Security context of every container. */}}
+{{- define "stack.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{/*
+"stack.container" (dict part name image): the head of a container, main, side or init.
+The last log lines become the termination message, so that whoever reads the pod's status reads why.
+*/}}
+{{- define "stack.container" -}}
+name: {{ .name }}
+image: {{ .image | quote }}
+imagePullPolicy: {{ .part.root.Values.image.pullPolicy }}
+terminationMessagePolicy: FallbackToLogsOnError
+securityContext:
+  {{- include "stack.containerSecurity" . | nindent 2 }}
+{{- end -}}
+
+{{/* "stack.podSecurity" UID */}}
+{{- define "stack.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "stack.pullSecrets" -}}
+{{- with .Values.image.pullSecrets -}}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/*
+The pod template of a part. Its library says what is its own, in named templates called with the
+part's context: LIBRARY.containers, .initContainers, .volumes, and .config, the ConfigMap's data
+whose change must bring new pods ("" where there is none).
+*/}}
+{{- define "stack.podTemplate" -}}
+{{- $config := include (printf "%s.config" .library) . -}}
+metadata:
+  labels:
+    {{- merge (include "stack.selectorLabels" (list .root .component) | fromYaml) .values.podLabels | toYaml | nindent 4 }}
+  annotations:
+    kubectl.kubernetes.io/default-container: {{ .component }}
+    {{- with $config }}
+    checksum/config: {{ sha256sum . }}
+    {{- end }}
+    {{- with .values.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "stack.name" (list .root .component) }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ .graceSeconds }}
+  securityContext:
+    {{- include "stack.podSecurity" (int .uid) | nindent 4 }}
+  {{- with include "stack.pullSecrets" .root }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with .runtimeClassName }}
+  runtimeClassName: {{ . }}
+  {{- end }}
+  {{- with include (printf "%s.initContainers" .library) . }}
+  initContainers:
+    {{- . | nindent 4 }}
+  {{- end }}
+  containers:
+    {{- include (printf "%s.containers" .library) . | nindent 4 }}
+  volumes:
+    {{- include (printf "%s.volumes" .library) . | nindent 4 }}
+  {{- with .values.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .values.tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .values.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{/* "stack.volumeClaim" (list PART NAME): a StatefulSet's claim, sized by the part's storage. */}}
+{{- define "stack.volumeClaim" -}}
+{{- $part := index . 0 -}}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: {{ index . 1 }}
+spec:
+  accessModes: [ReadWriteOnce]
+  {{- with $part.values.storage.className }}
+  storageClassName: {{ . }}
+  {{- end }}
+  resources:
+    requests:
+      storage: {{ $part.values.storage.size }}
+{{- end -}}
+
+{{/* "stack.statefulSet": the part's StatefulSet, with one claim named .claim. */}}
+{{- define "stack.statefulSet" -}}
+apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  {{- include "stack.metadata" (list .root .component) | nindent 2 }}
+spec:
+  replicas: {{ ternary 0 1 .root.Values.suspend }}
+  serviceName: {{ include "stack.name" (list .root .component) }}
+  podManagementPolicy: Parallel
+  persistentVolumeClaimRetentionPolicy:
+    whenDeleted: {{ .root.Values.deletionPolicy }}
+    whenScaled: Retain
+  selector:
+    matchLabels:
+      {{- include "stack.selectorLabels" (list .root .component) | nindent 6 }}
+  template:
+    {{- include "stack.podTemplate" . | nindent 4 }}
+  volumeClaimTemplates:
+    - {{ include "stack.volumeClaim" (list . .claim) | nindent 6 | trim }}
+{{- end -}}
+
+{{/* "stack.deployment": the part's Deployment. A new pod is ready before an old one goes. */}}
+{{- define "stack.deployment" -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  {{- include "stack.metadata" (list .root .component) | nindent 2 }}
+spec:
+  {{- with include "stack.replicas" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  strategy:
+    type: RollingUpdate
+    rollingUpdate: {maxSurge: 1, maxUnavailable: 0}
+  selector:
+    matchLabels:
+      {{- include "stack.selectorLabels" (list .root .component) | nindent 6 }}
+  template:
+    {{- include "stack.podTemplate" . | nindent 4 }}
+{{- end -}}
+
+{{/*
+"stack.httpProbes" (dict alive ready period timeout failures): probes over HTTP on port "http".
+A start may take as long as 5 minutes before the container counts as failed.
+*/}}
+{{- define "stack.httpProbes" -}}
+startupProbe:
+  httpGet: {path: {{ .alive }}, port: http}
+  periodSeconds: 1
+  timeoutSeconds: 5
+  failureThreshold: 300
+livenessProbe:
+  httpGet: {path: {{ .alive }}, port: http}
+  periodSeconds: 30
+  timeoutSeconds: 10
+  failureThreshold: 3
+readinessProbe:
+  httpGet: {path: {{ .ready }}, port: http}
+  periodSeconds: 3
+  timeoutSeconds: 5
+  failureThreshold: 2
+{{- end -}}
+
+{{/* "stack.extraEnv" PART: the user's own environment variables. */}}
+{{- define "stack.extraEnv" -}}
+{{- with .values.extraEnv -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* "stack.secretVolume" (list NAME SECRET KEYS): a Secret's entries as files; all of them without KEYS. */}}
+{{- define "stack.secretVolume" -}}
+- name: {{ index . 0 }}
+  secret:
+    secretName: {{ index . 1 }}
+    defaultMode: 288  # 0440: the pod's group reads
+    {{- with index . 2 }}
+    items:
+      {{- range . }}
+      - {key: {{ . }}, path: {{ . }}}
+      {{- end }}
+    {{- end }}
+{{- end -}}
+
+{{/*
+"stack.pythonContainer": a container of the part's own image with the part's environment and mounts
+(LIBRARY.env, LIBRARY.mounts), named .name, running .command or else the image's default.
+*/}}
+{{- define "stack.pythonContainer" -}}
+- {{ include "stack.container" (dict "part" . "name" .name "image" (include "stack.image" (list .root .values.image))) | nindent 2 | trim }}
+  {{- with .command }}
+  command: {{ toJson . }}
+  {{- end }}
+  env:
+    {{- include (printf "%s.env" .library) . | nindent 4 }}
+  resources:
+    {{- toYaml .values.resources | nindent 4 }}
+  volumeMounts:
+    {{- include (printf "%s.mounts" .library) . | nindent 4 }}
+{{- end -}}

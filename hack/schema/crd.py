@@ -1,0 +1,211 @@
+"""The custom resource definition of MetisRAG: its frame, its status and its rules.
+
+The spec comes from charts/stack/values.yaml.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hack.schema.dialects import CrdDialect, Rule, Schema
+from hack.schema.values import Value
+
+GROUP = "metisrag.dev"
+NAME = f"metisrags.{GROUP}"
+
+# A rule sees one resource, before the operator's defaults come under it: so each speaks only of
+# what is written there. The chart checks the same on the merged values.
+_NODE_PORT: Rule = (
+    "!(has(self.nodePort) && has(self.type) && self.type == 'ClusterIP')",
+    "nodePort needs type NodePort or LoadBalancer: set the type or leave nodePort out",
+)
+_GPU_NAME = (
+    "(has(self.gpu) && has(self.gpu.resourceName) ? self.gpu.resourceName : 'nvidia.com/gpu')"
+)
+RULES: dict[str, list[Rule]] = {
+    "auth": [
+        (
+            "!(has(self.mode) && self.mode == 'none'"
+            " && has(self.existingSecret) && self.existingSecret != '')",
+            "existingSecret is of use only with mode keys: set mode to keys or leave it out",
+        )
+    ],
+    "ollama": [
+        (
+            f"!(has(self.resources) && has(self.resources.{kind})"
+            f" && {_GPU_NAME} in self.resources.{kind})",
+            f"ask for GPUs with gpu.enabled and gpu.count, not in resources.{kind}",
+        )
+        for kind in ("requests", "limits")
+    ],
+    **{
+        f"{part}.service": [_NODE_PORT]
+        for part in ("app", "mem0", "ollama", "metisPostgres", "mem0Postgres")
+    },
+}
+# A StatefulSet's pods carry its name and an 11-character revision in a label of at most 63: with
+# "-metis-postgres", 37 are left.
+_NAME_RULES: list[Rule] = [
+    (
+        "size(self.metadata.name) <= 37",
+        "the name may have at most 37 characters: the names of the instance's parts are made of it",
+    ),
+    (
+        "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+        "the name must begin with a letter and use only a-z, 0-9 and '-', as Services' names do",
+    ),
+]
+
+
+def _text(description: str, **more: Any) -> Schema:
+    return {"type": "string", "description": description} | more
+
+
+def _whole(description: str, **more: Any) -> Schema:
+    return {"type": "integer", "description": description} | more
+
+
+def _record(properties: Schema, required: list[str] | None = None) -> Schema:
+    schema: Schema = {"type": "object", "properties": properties}
+    return schema | ({"required": required} if required else {})
+
+
+def _status() -> Schema:
+    condition = _record(
+        {
+            "type": _text("Ready, Reconciling or Stalled.", maxLength=316),
+            "status": _text("True, False or Unknown.", enum=["True", "False", "Unknown"]),
+            "reason": _text("One word for why.", maxLength=1024),
+            "message": _text("What is the matter and what to do, for a person.", maxLength=32768),
+            "lastTransitionTime": _text("When the status changed last.", format="date-time"),
+            "observedGeneration": _whole("Generation of the spec it speaks of.", format="int64"),
+        },
+        ["type", "status", "reason", "message", "lastTransitionTime"],
+    )
+    component = _record(
+        {
+            "name": _text("The part: app, mem0, ollama, metis-postgres or mem0-postgres."),
+            "ready": {"type": "boolean", "description": "Whether all its pods are ready."},
+            "reason": _text("One word for why it is not."),
+            "message": _text("What is the matter and what to do, for a person."),
+            "replicas": _whole("Pods wanted.", format="int32"),
+            "readyReplicas": _whole("Pods ready.", format="int32"),
+        },
+        ["name", "ready"],
+    )
+    child = _record(
+        {
+            "group": _text("API group, empty for the core."),
+            "version": _text("API version."),
+            "kind": _text("Kind."),
+            "namespace": _text("Namespace."),
+            "name": _text("Name."),
+        },
+        ["kind", "name"],
+    )
+    phases = ["Pending", "Progressing", "Ready", "Degraded", "Suspended", "Failed"]
+    status = _record(
+        {
+            "observedGeneration": _whole("Generation last acted on.", format="int64"),
+            "phase": _text("The state in one word.", enum=phases),
+            "conditions": {
+                "type": "array",
+                "description": "Ready, Reconciling and Stalled.",
+                "items": condition,
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+            },
+            "components": {
+                "type": "array",
+                "description": "The state of each part.",
+                "items": component,
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+            },
+            "endpoint": _text("URL of the app within the cluster."),
+            "url": _text("URL of the app from outside, where it is published."),
+            "model": _text("The model that answers."),
+            "replicas": _whole("Pods of the app.", format="int32"),
+            "selector": _text("Label selector of the app's pods."),
+            "inventory": {
+                "type": "array",
+                "description": "The objects that the operator made for this resource.",
+                "items": child,
+            },
+        }
+    )
+    return status | {
+        "description": "What the operator found and did.",
+        # Nothing may take a resource that no operator has seen yet for a finished one.
+        "default": {"observedGeneration": -1},
+        # An operator of another version may report more.
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+
+
+def _columns() -> list[Schema]:
+    def column(name: str, path: str, kind: str = "string", **more: Any) -> Schema:
+        return {"name": name, "type": kind, "jsonPath": path} | more
+
+    return [
+        column("Ready", '.status.conditions[?(@.type=="Ready")].status'),
+        column("Phase", ".status.phase"),
+        column("Model", ".status.model"),
+        column("URL", ".status.url"),
+        column("Message", '.status.conditions[?(@.type=="Ready")].message', priority=1),
+        column("Age", ".metadata.creationTimestamp", "date"),
+    ]
+
+
+def definition(stack: Value) -> Schema:
+    """The whole CustomResourceDefinition, its spec made from the values of charts/stack."""
+    values = [value for value in stack.children if not value.chart_only]
+    spec = CrdDialect(RULES).group(
+        "", "The instance that is wanted; what is left out has the default named there.", values
+    )
+    validations = [{"rule": rule, "message": message} for rule, message in _NAME_RULES]
+    schema = _record(
+        {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": _status(),
+        }
+    ) | {
+        "description": "One Metis RAG: the app, its memory, its models and their databases.",
+        "x-kubernetes-validations": validations,
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": NAME, "labels": {"app.kubernetes.io/part-of": "metis-rag"}},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": "MetisRAG",
+                "listKind": "MetisRAGList",
+                "plural": "metisrags",
+                "singular": "metisrag",
+                "shortNames": ["mrag"],
+            },
+            "versions": [
+                {
+                    "name": "v1alpha1",
+                    "served": True,
+                    "storage": True,
+                    "additionalPrinterColumns": _columns(),
+                    "subresources": {
+                        "status": {},
+                        "scale": {
+                            "specReplicasPath": ".spec.app.replicas",
+                            "statusReplicasPath": ".status.replicas",
+                            "labelSelectorPath": ".status.selector",
+                        },
+                    },
+                    "schema": {"openAPIV3Schema": schema},
+                }
+            ],
+        },
+    }

@@ -1,0 +1,71 @@
+"""One shape for every answer that is an error, and the one place that makes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from mem0_server.errors import Mem0ServerError
+from mem0_server.models import ProblemBody
+
+_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+
+
+def problem(
+    status: int, code: str, message: str, field: str | None = None, retry_after: int | None = None
+) -> JSONResponse:
+    """An error's answer."""
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    body = {"error": {"code": code, "message": message, "field": field}}
+    return JSONResponse(body, status, headers)
+
+
+def answer(error: Mem0ServerError) -> JSONResponse:
+    """The answer for an error of ours."""
+    return problem(error.status, error.code, error.message, error.field, error.retry_after)
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of ``app`` come out in the one shape."""
+
+    async def ours(_: Request, error: Exception) -> JSONResponse:
+        if not isinstance(error, Mem0ServerError):
+            raise error
+        return answer(error)
+
+    async def invalid(_: Request, error: Exception) -> JSONResponse:
+        if not isinstance(error, RequestValidationError):
+            raise error
+        return _invalid(error)
+
+    async def http(_: Request, error: Exception) -> JSONResponse:
+        if not isinstance(error, HTTPException):
+            raise error
+        code = _CODES.get(error.status_code, "http_error")
+        response = problem(error.status_code, code, str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    app.add_exception_handler(Mem0ServerError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+
+
+def _invalid(error: RequestValidationError) -> JSONResponse:
+    """Name the first field at fault in ``field`` and all of them in the message."""
+    lines = []
+    first: str | None = None
+    for found in error.errors():
+        name = ".".join(str(part) for part in found["loc"][1:]) or str(found["loc"][0])
+        first = first if first is not None else name
+        lines.append(f"{name}: {found['msg'].removeprefix('Value error, ')}")
+    return problem(422, "invalid_input", "; ".join(lines), first)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI's entries for the errors that a route can answer with."""
+    return {status: {"model": ProblemBody} for status in statuses}

@@ -1,0 +1,67 @@
+"""What the routes work with; made in the lifespan, one of each a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from mem0_server.database import Database
+from mem0_server.index.indexer import Indexer
+from mem0_server.index.library import Library
+from mem0_server.keys import KeyRing
+from mem0_server.metrics import Metrics
+from mem0_server.settings import Settings
+from mem0_server.store.archival import Archival
+from mem0_server.store.jobs import Jobs
+from mem0_server.store.mem0 import Memories
+from mem0_server.store.people import People
+from mem0_server.store.recall import Recall
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of one running server."""
+
+    settings: Settings
+    metrics: Metrics
+    keys: KeyRing
+    database: Database
+    people: People
+    recall: Recall
+    archival: Archival
+    memories: Memories
+    jobs: Jobs
+    library: Library
+    indexer: Indexer
+    draining: bool = False
+
+
+def build(settings: Settings, keys: KeyRing) -> Services:
+    """Put the parts together; nothing is opened yet."""
+    metrics = Metrics()
+    database = Database(settings, metrics)
+    jobs = Jobs(database)
+    library = Library(settings, metrics)
+    return Services(
+        settings=settings,
+        metrics=metrics,
+        keys=keys,
+        database=database,
+        people=People(database),
+        recall=Recall(database),
+        archival=Archival(database),
+        memories=Memories(database),
+        jobs=jobs,
+        library=library,
+        indexer=Indexer(settings, metrics, jobs, library),
+    )
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Parts = Annotated[Services, Depends(_services)]

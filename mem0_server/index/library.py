@@ -1,0 +1,275 @@
+"""mem0ai behind a small face: the only module that touches it, and always in a thread.
+
+It embeds through Ollama and searches its pgvector collection, whose rows our own transactions
+write (see ``mem0_server.store.jobs``). It is imported when it is first needed, since that takes
+a second and 70 MB; its telemetry is off, its history is kept in memory and stays empty, and it
+never pulls a model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+from mem0_server.errors import (
+    DatabaseUnavailableError,
+    InvalidInputError,
+    ModelFailedError,
+    ModelMissingError,
+    OllamaError,
+    OllamaUnreachableError,
+    OverloadedError,
+)
+from mem0_server.metrics import Metrics
+from mem0_server.settings import Settings
+from mem0_server.store.jobs import Collection
+
+T = TypeVar("T")
+
+# pgvector can index no more dimensions than this with HNSW.
+HNSW_DIMENSIONS = 2000
+WAITING_PER_THREAD = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A row of the index and its score: 1 is nearest, 0 farthest."""
+
+    record_id: UUID
+    score: float
+
+
+class Library:
+    """mem0ai's Memory, its embedder and its connections."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Import nothing and connect to nothing yet."""
+        self._settings = settings
+        self._metrics = metrics
+        self._threads = ThreadPoolExecutor(settings.index_threads, thread_name_prefix="mem0ai")
+        self._waiting = 0
+        self._memory: Any = None
+        self._pool: Any = None
+        self._closed = False
+
+    @property
+    def memory(self) -> Any:
+        """mem0ai's ``Memory``; :meth:`open` has made it."""
+        if self._memory is None:
+            raise OllamaError("the search index is not open yet; try again")
+        return self._memory
+
+    async def dimensions(self) -> int:
+        """The length of the embedding model's vectors, asked of Ollama.
+
+        :raises OllamaError: Ollama is away or has no such model.
+        """
+        timeout = self._settings.embedding_timeout  # the first call may load the model
+        return await self.call(self._dimensions, within=timeout)
+
+    async def open(self, collection: Collection, *, create: bool) -> None:
+        """Make mem0ai's ``Memory`` over the collection; with ``create`` also its table."""
+        await self.call(self._open, collection, create, within=60)
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        """Embed ``texts`` in one call.
+
+        :raises OllamaError: Ollama is away or has no such model.
+        """
+        embedder = self.memory.embedding_model
+        return await self.call(
+            embedder.embed_batch, texts, "add", within=self._settings.embedding_timeout
+        )
+
+    async def lemmas(self, texts: list[str]) -> list[str]:
+        """The words by which mem0ai ranks ``texts`` beside their vectors."""
+        return await self.call(_lemmas, texts, within=self._settings.embedding_timeout)
+
+    async def search(
+        self, query: str, filters: dict[str, Any], limit: int, threshold: float = 0
+    ) -> list[Hit]:
+        """The rows nearest to ``query`` among those that match, nearest first.
+
+        ``query`` is not blank; ``filters`` name at least one of user, agent and run. Rows less
+        near than ``threshold`` (0 to 1) are left out.
+
+        :raises InvalidInputError: mem0ai cannot use the filters.
+        :raises OllamaError: Ollama is away or has no such model.
+        :raises DatabaseUnavailableError: the database does not answer.
+        """
+        search = partial(
+            self.memory.search,
+            query,
+            filters=filters,
+            top_k=limit,
+            threshold=threshold,
+            show_expired=True,
+        )
+        found = await self.call(search, within=self._settings.search_timeout)
+        return [Hit(UUID(item["id"]), float(item["score"])) for item in found["results"]]
+
+    async def call(self, function: Callable[..., T], *arguments: Any, within: float) -> T:
+        """Run ``function`` in a thread of ours and translate what it raises.
+
+        :raises OverloadedError: too many calls wait for a thread already.
+        :raises OllamaUnreachableError: no answer ``within`` so many seconds.
+        """
+        if self._waiting >= self._settings.index_threads * WAITING_PER_THREAD:
+            raise OverloadedError("too many searches wait already; try again")
+        self._count(1)
+        work = asyncio.get_running_loop().run_in_executor(
+            self._threads, partial(_translated, self._settings, partial(function, *arguments))
+        )
+        # A caller that gives up does not free the thread.
+        work.add_done_callback(self._done)
+        try:
+            return await asyncio.wait_for(asyncio.shield(work), within)
+        except TimeoutError:
+            raise OllamaUnreachableError(
+                f"Ollama at {self._settings.ollama_base_url} did not answer within {within:g} s; "
+                "it may be loading a model; try again"
+            ) from None
+
+    async def close(self) -> None:
+        """Give up waiting calls and close the connections."""
+        self._closed = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._pool is not None:
+            await asyncio.to_thread(self._pool.close, 2)
+
+    def _done(self, work: asyncio.Future[Any]) -> None:
+        self._count(-1)
+        if not work.cancelled():
+            work.exception()  # nobody may be left to see it
+
+    def _count(self, change: int) -> None:
+        self._waiting += change
+        running = min(self._waiting, self._settings.index_threads)
+        self._metrics.threads.labels("running").set(running)
+        self._metrics.threads.labels("waiting").set(self._waiting - running)
+
+    def _dimensions(self) -> int:
+        client = _client(self._settings, self._settings.embedding_timeout)
+        answer = client.embed(model=self._settings.embedding_model, input="dimensions")
+        if not answer.embeddings or not answer.embeddings[0]:
+            raise OllamaError(
+                f"{self._settings.embedding_model!r} made no vector; it is no embedding model"
+            )
+        return len(answer.embeddings[0])
+
+    def _open(self, collection: Collection, create: bool) -> None:
+        settings = self._settings
+        settings.mem0_dir.mkdir(parents=True, exist_ok=True)
+        os.environ["MEM0_TELEMETRY"] = "false"
+        os.environ["MEM0_DIR"] = str(settings.mem0_dir)
+        from mem0.memory.main import Memory
+        from mem0.utils.factory import EmbedderFactory
+
+        # The library's own embedder pulls a missing model from its constructor.
+        EmbedderFactory.provider_to_class["ollama"] = "mem0_server.index.embedder.LocalEmbedder"
+        if self._closed:  # while the import took its time
+            return
+        if self._pool is None:
+            self._pool = _connections(settings)
+        server = {"ollama_base_url": settings.ollama_base_url}
+        memory = Memory.from_config(
+            {
+                "embedder": {
+                    "provider": "ollama",
+                    "config": {
+                        **server,
+                        "model": collection.model,
+                        "embedding_dims": collection.dimensions,
+                    },
+                },
+                "llm": {"provider": "ollama", "config": {**server, "model": settings.llm_model}},
+                "vector_store": {
+                    "provider": "pgvector",
+                    "config": {
+                        "connection_pool": self._pool,
+                        "collection_name": collection.name,
+                        "embedding_model_dims": collection.dimensions,
+                        "hnsw": collection.dimensions <= HNSW_DIMENSIONS,
+                    },
+                },
+                "history_db_path": ":memory:",
+            }
+        )
+        # The library's own clients wait for ever.
+        memory.embedding_model.client = _client(settings, settings.embedding_timeout)
+        memory.llm.client = _client(settings, settings.extraction_timeout)
+        if create:
+            memory.vector_store.create_col()
+        self._memory = memory
+
+
+def _client(settings: Settings, timeout: float) -> Any:
+    """An Ollama client that gives up after ``timeout`` seconds."""
+    import ollama
+
+    return ollama.Client(host=settings.ollama_base_url, timeout=timeout)
+
+
+def _connections(settings: Settings) -> Any:
+    """mem0ai's own small pool, with the credentials of the moment for each new connection."""
+    from psycopg_pool import ConnectionPool
+
+    milliseconds = int(settings.database_timeout * 1000)
+    options = (
+        f"-c statement_timeout={milliseconds} "
+        # With a filter, HNSW alone may find too few: let it go on until there are enough.
+        "-c hnsw.iterative_scan=strict_order"
+    )
+    return ConnectionPool(
+        settings.database_url,
+        kwargs=lambda: {
+            "application_name": "mem0-index",
+            "options": options,
+            "connect_timeout": 5,
+            **settings.database_credentials(),
+        },
+        min_size=0,
+        max_size=settings.index_threads,
+        timeout=settings.database_acquire_timeout,
+        check=ConnectionPool.check_connection,
+        open=True,
+    )
+
+
+def _lemmas(texts: list[str]) -> list[str]:
+    from mem0.utils.lemmatization import lemmatize_for_bm25
+
+    return [lemmatize_for_bm25(text) for text in texts]
+
+
+def _translated(settings: Settings, function: Callable[[], T]) -> T:
+    """Run ``function``; what Ollama, httpx and psycopg raise becomes ours."""
+    import httpx
+    import ollama
+    import psycopg
+
+    where = f"Ollama at {settings.ollama_base_url}"
+    try:
+        return function()
+    except ollama.ResponseError as error:
+        if error.status_code == 404:
+            raise ModelMissingError(f"{where}: {error.error}; pull it there") from error
+        if error.status_code < 500:
+            raise InvalidInputError(f"{where} refuses the text: {error.error}") from error
+        kind = ModelFailedError if error.status_code == 500 else OllamaError
+        raise kind(f"{where} failed: {error.status_code} {error.error}") from error
+    except (ConnectionError, httpx.HTTPError) as error:
+        cause = str(error) or type(error).__name__
+        raise OllamaUnreachableError(f"{where} does not answer: {cause}") from error
+    except (psycopg.DataError, ValueError) as error:
+        raise InvalidInputError(f"mem0ai cannot use this request: {error}") from error
+    except psycopg.Error as error:
+        raise DatabaseUnavailableError(
+            f"the search index in {settings.database_name} does not answer: {error}; try again"
+        ) from error

@@ -1,0 +1,71 @@
+"""What the server counts, in a registry of its own (several servers may share a process)."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """All counters of one server; labels never hold what a user said or who a user is."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        """Make a fresh registry."""
+        self.registry = registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        self.requests = Counter(
+            "mem0_http_requests",
+            "Requests answered, by route template and status",
+            ["method", "route", "status"],
+            registry=registry,
+        )
+        self.latency = Histogram(
+            "mem0_http_request_seconds",
+            "Seconds from the request's head to the end of the answer",
+            ["method", "route"],
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.unauthorized = Counter(
+            "mem0_unauthorized", "Requests refused with 401", ["reason"], registry=registry
+        )
+        for reason in ("missing", "unknown"):
+            self.unauthorized.labels(reason)
+        self.query = Histogram(
+            "mem0_database_seconds",
+            "Seconds a named unit of database work took, the wait for a connection included",
+            ["work"],
+            buckets=_FAST,
+            registry=registry,
+        )
+        self.pool = Gauge(
+            "mem0_database_connections",
+            "Connections of the pool by state; max is the limit",
+            ["state"],
+            registry=registry,
+        )
+        self.backlog = Gauge(
+            "mem0_index_backlog", "Records that wait to be indexed", registry=registry
+        )
+        self.indexed = Counter("mem0_index_records", "Records indexed", registry=registry)
+        self.index_failures = Counter(
+            "mem0_index_failures", "Failed attempts to index, by code", ["code"], registry=registry
+        )
+        self.threads = Gauge(
+            "mem0_library_calls",
+            "Calls into mem0ai by state; each running one holds a thread",
+            ["state"],
+            registry=registry,
+        )
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)

@@ -1,0 +1,163 @@
+"""What the server is told from outside: environment variables and mounted files.
+
+``NAME_FILE`` names a file that holds the value of ``NAME``; database credentials are read from
+their files at each new connection, API keys whenever they change.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mem0_server.errors import SettingsError
+
+MINIMUM_KEY_LENGTH = 16
+PLACEHOLDERS = frozenset(
+    {
+        "admin",
+        "change-me",
+        "change_me",
+        "changeit",
+        "changeme",
+        "default",
+        "default_dev_key",
+        "dev",
+        "mem0",
+        "password",
+        "placeholder",
+        "postgres",
+        "secret",
+        "test",
+        "your-api-key",
+        "your_api_key",
+    }
+)
+
+
+def key_problem(key: str) -> str | None:
+    """Why ``key`` cannot be an API key, or ``None`` when it can."""
+    if key.lower() in PLACEHOLDERS:
+        return "it is a placeholder"
+    if len(key) < MINIMUM_KEY_LENGTH:
+        return f"it has fewer than {MINIMUM_KEY_LENGTH} characters"
+    return None
+
+
+class Settings(BaseSettings):
+    """Everything the server can be told; each field is the environment variable of its name."""
+
+    # Errors must not show what was given: it may be a secret.
+    model_config = SettingsConfigDict(
+        hide_input_in_errors=True, extra="ignore", env_ignore_empty=True
+    )
+
+    database_url: str
+    database_user: str | None = None
+    database_user_file: Path | None = None
+    database_password: SecretStr | None = None
+    database_password_file: Path | None = None
+    database_pool_size: int = Field(default=10, ge=1, le=200)
+    database_timeout: float = Field(default=10, gt=0, description="seconds for one statement")
+    database_acquire_timeout: float = Field(default=5, gt=0, description="seconds for the pool")
+
+    mem0_api_key_dir: Path | None = None
+    mem0_admin_api_key: SecretStr | None = None
+    mem0_admin_api_key_file: Path | None = None
+
+    ollama_base_url: str = "http://localhost:11434"
+    llm_model: str = "gemma3:12b"
+    embedding_model: str = "nomic-embed-text"
+    embedding_timeout: float = Field(default=60, gt=0, description="seconds to index one batch")
+    search_timeout: float = Field(default=10, gt=0, description="seconds for one search")
+    extraction_timeout: float = Field(default=120, gt=0, description="seconds to extract facts")
+    index_threads: int = Field(default=4, ge=1, le=64)
+    index_batch: int = Field(default=16, ge=1, le=256)
+    index_poll: float = Field(default=2, gt=0, description="seconds between looks at the queue")
+
+    mem0_dir: Path = Path(tempfile.gettempdir()) / "mem0"
+    host: str = "0.0.0.0"  # noqa: S104 - a server in a container listens on the pod's address
+    port: int = Field(default=8050, ge=1, le=65535)
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
+    body_timeout: float = Field(default=10, gt=0, description="seconds for a body to arrive")
+    drain_delay: float = Field(default=2, ge=0, description="seconds served after SIGTERM")
+    drain_timeout: int = Field(default=15, ge=1, description="seconds for requests to finish")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in {"postgresql", "postgres"}:
+            raise ValueError("must start with postgresql://")
+        if (parts.password or "").lower() in PLACEHOLDERS:
+            raise ValueError("its password is a placeholder; put a real one into a file")
+        return url
+
+    @field_validator("database_password")
+    @classmethod
+    def _password(cls, password: SecretStr | None) -> SecretStr | None:
+        if password is not None and password.get_secret_value().lower() in PLACEHOLDERS:
+            raise ValueError("is a placeholder; set a real password")
+        return password
+
+    @field_validator("mem0_admin_api_key")
+    @classmethod
+    def _admin_key(cls, key: SecretStr | None) -> SecretStr | None:
+        problem = key_problem(key.get_secret_value()) if key is not None else None
+        if problem:
+            raise ValueError(f"{problem}; set a random key")
+        return key
+
+    @model_validator(mode="after")
+    def _one_key_source(self) -> Self:
+        sources = (self.mem0_api_key_dir, self.mem0_admin_api_key, self.mem0_admin_api_key_file)
+        if all(source is None for source in sources):
+            raise ValueError(
+                "no API key: set MEM0_API_KEY_DIR to a directory of key files, or "
+                "MEM0_ADMIN_API_KEY for a local run"
+            )
+        return self
+
+    def database_credentials(self) -> dict[str, str]:
+        """User and password of the moment; what is absent is left to the URL.
+
+        :raises OSError: a credentials file cannot be read.
+        """
+        found: dict[str, str] = {}
+        if self.database_user_file is not None:
+            found["user"] = self.database_user_file.read_text().strip()
+        elif self.database_user is not None:
+            found["user"] = self.database_user
+        if self.database_password_file is not None:
+            found["password"] = self.database_password_file.read_text().strip()
+        elif self.database_password is not None:
+            found["password"] = self.database_password.get_secret_value()
+        return found
+
+    @property
+    def database_name(self) -> str:
+        """Host, port and database for messages; no user, no password."""
+        parts = urlsplit(self.database_url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.hostname or 'local socket'}{port}{parts.path}"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment; ``overrides`` win.
+
+    :raises SettingsError: naming each variable at fault, never its value.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            reason = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{name}: {reason}" if name else reason)
+        raise SettingsError("the settings cannot be used: " + "; ".join(lines)) from None

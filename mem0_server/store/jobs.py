@@ -1,0 +1,246 @@
+"""The queue of records that are to be indexed, and the tables that hold the index.
+
+A job is leased, not locked, while its text is embedded: a replica that dies loses nothing, and
+no writer waits for a model. The rows of the index are written in the transaction that takes the
+job away, and refer to their record: deleting the record deletes them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from mem0_server.database import Connection, Database
+from mem0_server.store.sql import count
+
+LEASE_SECONDS = 120
+MAX_BACKOFF_SECONDS = 300
+REGISTER_LOCK = 8_050_002
+
+_CLAIM = """
+WITH due AS (
+    SELECT j.collection, j.record_id FROM index_jobs j
+    WHERE j.collection = $1 AND j.not_before <= now()
+    ORDER BY j.not_before LIMIT $3 FOR UPDATE SKIP LOCKED
+), leased AS (
+    UPDATE index_jobs j SET lease = $2, not_before = now() + make_interval(secs => $4)
+    FROM due WHERE j.collection = due.collection AND j.record_id = due.record_id
+    RETURNING j.record_id
+)
+SELECT a.id, a.agent_id, a.human_id, a.run_id, a.kind, a.data::text AS data, a.created_at
+FROM leased JOIN archival a ON a.id = leased.record_id ORDER BY a.seq
+"""
+_CLAIM_SCOPED = _CLAIM.replace(
+    "WHERE j.collection = $1 AND",
+    "JOIN archival s ON s.id = j.record_id\n"
+    "    WHERE s.human_id IS NOT DISTINCT FROM coalesce($5, s.human_id)\n"
+    "      AND s.agent_id IS NOT DISTINCT FROM coalesce($6, s.agent_id)\n"
+    "      AND s.run_id IS NOT DISTINCT FROM coalesce($7, s.run_id)\n"
+    "      AND j.collection = $1 AND",
+).replace("FOR UPDATE SKIP", "FOR UPDATE OF j SKIP")
+# Due but not ours to claim is another's claim that has not been committed yet.
+_WAITED_FOR = """
+SELECT EXISTS (
+    SELECT FROM index_jobs j JOIN archival s ON s.id = j.record_id
+    WHERE j.collection = $1 AND (j.lease IS NOT NULL OR j.not_before <= now())
+      AND s.human_id IS NOT DISTINCT FROM coalesce($2, s.human_id)
+      AND s.agent_id IS NOT DISTINCT FROM coalesce($3, s.agent_id)
+      AND s.run_id IS NOT DISTINCT FROM coalesce($4, s.run_id)
+)
+"""
+# Skips a record that is being deleted: its job goes with it, and nobody waits for anybody.
+_STILL_MINE = """
+SELECT j.record_id FROM index_jobs j JOIN archival a ON a.id = j.record_id
+WHERE j.collection = $1 AND j.lease = $2
+FOR UPDATE OF j SKIP LOCKED FOR KEY SHARE OF a SKIP LOCKED
+"""
+_BACKLOG = "SELECT count(*) FROM index_jobs WHERE collection = coalesce($1, collection)"
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """One embedding model's table of vectors."""
+
+    name: str
+    model: str
+    dimensions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose records; ``None`` is anybody's."""
+
+    human_id: str | None = None
+    agent_id: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A record whose text is to be embedded."""
+
+    record_id: UUID
+    scope: Scope
+    kind: str
+    data: dict[str, Any]
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """A row in the layout of mem0ai's own table."""
+
+    record_id: UUID
+    vector: list[float]
+    payload: dict[str, Any]
+
+
+class Jobs:
+    """The queue; any number of replicas drain it together."""
+
+    def __init__(self, database: Database) -> None:
+        """Keep the queue in ``database``."""
+        self._database = database
+
+    async def is_registered(self, name: str) -> bool:
+        """Whether the collection is known."""
+        async with self._database.use("index_known") as connection:
+            found = await connection.fetchval(
+                "SELECT true FROM index_collections WHERE name = $1", name
+            )
+        return bool(found)
+
+    async def register(self, collection: Collection) -> int:
+        """Make the (existing) table a copy that follows ``archival``; all records are queued.
+
+        Returns how many were queued: none when another replica was first.
+        """
+        table = _identifier(collection.name)
+        async with self._database.transaction("index_register") as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", REGISTER_LOCK)
+            new = await connection.fetchval(
+                "SELECT NOT EXISTS (SELECT FROM index_collections WHERE name = $1)",
+                collection.name,
+            )
+            if not new:
+                return 0
+            # Writers wait here for a moment: each finds the collection, or is found by it.
+            await connection.execute("LOCK TABLE archival IN SHARE ROW EXCLUSIVE MODE")
+            await connection.execute(
+                f"""
+                ALTER TABLE {table} ADD CONSTRAINT {_identifier(collection.name + "_record")}
+                    FOREIGN KEY (id) REFERENCES archival ON DELETE CASCADE;
+                CREATE INDEX {_identifier(collection.name + "_ids")} ON {table}
+                    ((payload->>'user_id'), (payload->>'agent_id'), (payload->>'_kind'));
+                """
+            )
+            await connection.execute(
+                "INSERT INTO index_collections (name, model, dimensions) VALUES ($1, $2, $3)",
+                collection.name,
+                collection.model,
+                collection.dimensions,
+            )
+            queued = await connection.execute(
+                "INSERT INTO index_jobs (collection, record_id) SELECT $1, id FROM archival",
+                collection.name,
+            )
+        return count(queued)
+
+    async def claim(
+        self, collection: str, limit: int, scope: Scope | None = None
+    ) -> tuple[UUID, list[Job]]:
+        """Lease up to ``limit`` due jobs (of ``scope``), the longest due first."""
+        lease = uuid4()
+        arguments: list[Any] = [collection, lease, limit, LEASE_SECONDS]
+        if scope is not None:
+            arguments += [scope.human_id, scope.agent_id, scope.run_id]
+        async with self._database.use("index_claim") as connection:
+            rows = await connection.fetch(_CLAIM if scope is None else _CLAIM_SCOPED, *arguments)
+        jobs = [
+            Job(
+                record_id=row["id"],
+                scope=Scope(row["human_id"], row["agent_id"], row["run_id"]),
+                kind=row["kind"],
+                data=json.loads(row["data"]),
+                created_at=row["created_at"].isoformat(),
+            )
+            for row in rows
+        ]
+        return lease, jobs
+
+    async def is_waited_for(self, collection: str, scope: Scope) -> bool:
+        """Whether records of ``scope`` are about to be indexed, those put off not counted."""
+        async with self._database.use("index_waited_for") as connection:
+            return bool(
+                await connection.fetchval(
+                    _WAITED_FOR, collection, scope.human_id, scope.agent_id, scope.run_id
+                )
+            )
+
+    async def finish(self, collection: str, lease: UUID, rows: list[IndexRow]) -> int:
+        """Write the rows whose job is still ours and take those jobs away, in one transaction."""
+        async with self._database.transaction("index_finish") as connection:
+            mine = {
+                row["record_id"] for row in await connection.fetch(_STILL_MINE, collection, lease)
+            }
+            ready = [row for row in rows if row.record_id in mine]
+            await write_rows(connection, collection, ready)
+            await connection.execute(
+                "DELETE FROM index_jobs WHERE collection = $1 AND record_id = ANY($2)",
+                collection,
+                [row.record_id for row in ready],
+            )
+        return len(ready)
+
+    async def release(
+        self, lease: UUID, reason: str, *, blame: bool, only: list[UUID] | None = None
+    ) -> None:
+        """Give leased jobs back (``only`` some). With ``blame`` they wait longer each time."""
+        async with self._database.use("index_release") as connection:
+            await connection.execute(
+                """
+                UPDATE index_jobs SET lease = NULL, last_error = $2,
+                    attempts = attempts + $3::int,
+                    not_before = now() + make_interval(
+                        secs => $3::int * least($4::float8, power(2, least(attempts, 16)))
+                    )
+                WHERE lease = $1 AND ($5::uuid[] IS NULL OR record_id = ANY($5))
+                """,
+                lease,
+                reason[:500],
+                int(blame),
+                float(MAX_BACKOFF_SECONDS),
+                only,
+            )
+
+    async def backlog(self, collection: str | None) -> int:
+        """How many records wait to be indexed; before a collection exists, all of them do."""
+        async with self._database.use("index_backlog") as connection:
+            if collection is None:
+                known = await connection.fetchval("SELECT count(*) FROM index_collections")
+                if not known:
+                    return int(await connection.fetchval("SELECT count(*) FROM archival"))
+            return int(await connection.fetchval(_BACKLOG, collection))
+
+
+async def write_rows(connection: Connection, collection: str, rows: list[IndexRow]) -> None:
+    """Write rows in mem0ai's layout; a row that is there already is replaced."""
+    if not rows:
+        return
+    await connection.execute(
+        f"""
+        INSERT INTO {_identifier(collection)} (id, vector, payload)
+        SELECT id, vector::vector, payload::jsonb
+        FROM unnest($1::uuid[], $2::text[], $3::text[]) AS row (id, vector, payload)
+        ON CONFLICT (id) DO UPDATE SET vector = excluded.vector, payload = excluded.payload
+        """,  # noqa: S608 - a quoted name
+        [row.record_id for row in rows],
+        [json.dumps(row.vector) for row in rows],
+        [json.dumps(row.payload) for row in rows],
+    )
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,178 @@
+"""The running whole: events come in, the store is kept, reconciles are woken.
+
+It also keeps an eye on the API server: while that is away nothing is tried in a hurry, and when
+it is back everything is looked at anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from . import metrics
+from .cluster import Cluster
+from .core.conditions import Phase
+from .core.objects import METISRAG, Kind
+from .errors import ClusterError, NotFoundError
+from .observe import WATCHED, Instance, Store, selector_of
+from .reconcile import Reconciler
+from .render import Renderer
+from .settings import Settings
+from .workqueue import Queue
+
+log = structlog.get_logger(__name__)
+
+# After kopf has listed a kind, how long to wait for more of its events before listing it too.
+_RELIST_DELAY = 2.0
+
+
+class Controller:
+    """Keeps every MetisRAG of the watched namespaces as its spec says.
+
+    ``prime`` first, then feed ``seen`` with watch events; ``run`` does the rest until cancelled.
+    """
+
+    def __init__(self, settings: Settings, cluster: Cluster, store: Store | None = None) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._store = store or Store()
+        reconciler = Reconciler(
+            cluster,
+            self._store,
+            Renderer(settings.chart_dir, settings.helm),
+            settings.defaults(),
+        )
+        self._queue = Queue[Instance](reconciler, concurrency=settings.concurrency)
+        self._doubtful: set[Kind] = set()
+        self._doubt = asyncio.Event()
+        self._primed = False
+        self._up = True
+
+    @property
+    def not_ready(self) -> str | None:
+        """What the operator waits for, or None when it works."""
+        if not self._up:
+            return "the API server does not answer"
+        if not self._primed:
+            return "the first look at the cluster is not finished"
+        return None
+
+    @property
+    def namespaces(self) -> tuple[str | None, ...]:
+        """The namespaces to look at; ``(None,)`` stands for all."""
+        return self._settings.watch_namespaces or (None,)
+
+    async def prime(self) -> None:
+        """Learn what is there, so that nothing is taken for missing that was only not seen yet.
+
+        Waits as long as the API server does not answer or does not know MetisRAGs.
+        """
+        delay = 0.2
+        while not self._primed:
+            try:
+                await self._list(WATCHED)
+            except ClusterError as error:
+                self._mark(up=isinstance(error, NotFoundError))
+                log.info("cannot look at the cluster yet", cause=str(error))
+                await asyncio.sleep(delay)
+                delay = min(30.0, delay * 2)
+            else:
+                self._mark(up=True)
+                self._primed = True
+        log.info("looked at the cluster", metisrags=len(self._store.resources()))
+        self._wake_all()
+
+    def seen(self, kind: Kind, event: str | None, obj: Mapping[str, Any]) -> None:
+        """Take in a watch event: ADDED, MODIFIED or DELETED; None for one of a fresh listing."""
+        take = self._store.drop if event == "DELETED" else self._store.put
+        instance = take(kind, obj)
+        if event is None:
+            # The stream began anew: what was deleted in between, nobody will report.
+            self._doubtful.add(kind)
+            self._doubt.set()
+        if instance is not None:
+            self._queue.wake(instance, urgent=kind is METISRAG)
+            if kind is METISRAG:
+                self._count_phases()
+
+    async def run(self) -> None:
+        """Relist after gaps, resync now and then, and watch over the API server."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._settle_doubts())
+            group.create_task(self._resync())
+            group.create_task(self._watch_over())
+
+    async def close(self) -> None:
+        """Stop all reconciles."""
+        await self._queue.close()
+
+    async def _settle_doubts(self) -> None:
+        while True:
+            await self._doubt.wait()
+            await asyncio.sleep(_RELIST_DELAY)
+            kinds, self._doubtful = self._doubtful, set()
+            self._doubt.clear()
+            try:
+                await self._list(kinds)
+            except ClusterError as error:
+                log.info("cannot list again yet", cause=str(error))
+                self._doubtful |= kinds
+                self._doubt.set()
+
+    async def _resync(self) -> None:
+        while True:
+            # Spread, so that several operators do not ask at the same time.
+            await asyncio.sleep(self._settings.resync * random.uniform(0.9, 1.1))  # noqa: S311
+            self._doubtful |= set(WATCHED)
+            self._doubt.set()
+            self._wake_all()
+
+    async def _watch_over(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.ping if self._up else 1.0)
+            try:
+                await self._cluster.ping(self.namespaces[0])
+            except ClusterError as error:
+                if self._up:
+                    log.warning("the API server is away", cause=str(error))
+                self._mark(up=False)
+                continue
+            if not self._up:
+                log.info("the API server is back")
+                self._mark(up=True)
+                self._doubtful |= set(WATCHED)
+                self._doubt.set()
+                self._wake_all()
+
+    async def _list(self, kinds: Any) -> None:
+        """Make full lists of ``kinds`` the truth."""
+        for kind in kinds:
+            for namespace in self.namespaces:
+                objects, version = await self._cluster.list(
+                    kind, namespace=namespace, selector=selector_of(kind)
+                )
+                for instance in self._store.replace(kind, objects, version, namespace):
+                    if self._primed:
+                        self._queue.wake(instance)
+        self._count_phases()
+
+    def _wake_all(self) -> None:
+        for instance in self._store.resources():
+            self._queue.wake(instance, urgent=True)
+
+    def _mark(self, *, up: bool) -> None:
+        self._up = up
+        metrics.API_UP.set(int(up))
+
+    def _count_phases(self) -> None:
+        counts = Counter(
+            str(((self._store.resource(i) or {}).get("status") or {}).get("phase", Phase.PENDING))
+            for i in self._store.resources()
+        )
+        for phase in Phase:
+            metrics.OBJECTS.labels(phase.value).set(counts.get(phase.value, 0))

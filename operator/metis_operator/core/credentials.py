@@ -1,0 +1,204 @@
+"""The generated credentials of an instance: which there are, and what is missing of them.
+
+They are made once and kept: a key that exists is never changed here. ``token`` is the random
+source, passed in: ``token(32)`` gives 32 random bytes as 43 URL-safe characters.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import names
+from .objects import SECRET, Object, Owner, labels_of, meta_of, uid_of
+
+Token = Callable[[int], str]
+
+METIS_DB = "metis-db"
+MEM0_DB = "mem0-db"
+MEM0_KEY = "mem0-key"
+AUTH = "auth"
+ALL = (METIS_DB, MEM0_DB, MEM0_KEY, AUTH)
+
+_COMPONENT = {
+    METIS_DB: names.METIS_POSTGRES,
+    MEM0_DB: names.MEM0_POSTGRES,
+    MEM0_KEY: names.MEM0,
+    AUTH: names.APP,
+}
+_LOGIN_ROLE = {METIS_DB: "metis_app_a", MEM0_DB: "mem0_app_a"}
+_KEYS = {
+    METIS_DB: ("username", "password", "superuser-password"),
+    MEM0_DB: ("username", "password", "superuser-password"),
+    MEM0_KEY: ("current",),
+    AUTH: ("admin-user", "admin-key", "keys.json"),
+}
+ADMIN = "admin"
+
+
+def secret_name(instance: str, purpose: str) -> str:
+    """The name of the Secret that serves ``purpose`` (one of ``ALL``)."""
+    return f"{instance}-{purpose}"
+
+
+def purpose_of(instance: str, name: str) -> str | None:
+    """The purpose of the generated Secret ``name``, or None when it is not one of ours."""
+    return next((p for p in ALL if secret_name(instance, p) == name), None)
+
+
+def keys_of(purpose: str) -> tuple[str, ...]:
+    """The keys that the Secret of ``purpose`` must hold."""
+    return _KEYS[purpose]
+
+
+@dataclass(frozen=True)
+class Create:
+    """Make a Secret that is not there."""
+
+    name: str
+    obj: Object
+
+
+@dataclass(frozen=True)
+class Amend:
+    """Merge ``patch`` into a Secret; ``resource_version`` guards what it already holds."""
+
+    name: str
+    patch: Object
+
+
+def plan(
+    instance: str,
+    namespace: str,
+    purposes: Iterable[str],
+    observed: Mapping[str, Mapping[str, Any]],
+    token: Token,
+    *,
+    owner: Owner | None = None,
+    tie: bool = False,
+) -> list[Create | Amend]:
+    """What to write so that every Secret of ``purposes`` is there and complete.
+
+    ``observed`` holds the Secrets that exist, by name (of their values only the keys matter).
+    With ``tie`` they get ``owner`` as their owner, so that they go with it; without, a
+    reference to it is taken away and they outlive it.
+    """
+    actions: list[Create | Amend] = []
+    for purpose in purposes:
+        name = secret_name(instance, purpose)
+        live = observed.get(name)
+        if live is None:
+            obj = _secret(instance, namespace, purpose, token)
+            if owner is not None and tie:
+                obj["metadata"]["ownerReferences"] = [owner.reference]
+            actions.append(Create(name, obj))
+        else:
+            patch = _amendment(instance, purpose, live, token, owner, tie=tie)
+            if patch:
+                actions.append(Amend(name, patch))
+    return actions
+
+
+def fresh(purpose: str, token: Token) -> dict[str, str]:
+    """New values for every key of ``purpose``."""
+    if purpose in _LOGIN_ROLE:
+        return {
+            "username": _LOGIN_ROLE[purpose],
+            "password": token(32),
+            "superuser-password": token(32),
+        }
+    if purpose == MEM0_KEY:
+        return {"current": f"mk_{token(32)}"}
+    key = f"metis_{token(32)}"
+    return {"admin-user": ADMIN, "admin-key": key, "keys.json": key_file(ADMIN, key)}
+
+
+def key_file(user: str, key: str) -> str:
+    """The app's key file for one administrator: hashes only."""
+    entry = {"user": user, "role": "admin", "sha256": hashlib.sha256(key.encode()).hexdigest()}
+    return json.dumps({"keys": [entry]})
+
+
+def labels(instance: str, purpose: str) -> dict[str, str]:
+    """The labels that the Secret of ``purpose`` carries."""
+    return {
+        **names.selector_labels(instance, _COMPONENT[purpose]),
+        names.LABEL_PART_OF: names.PRODUCT,
+        names.LABEL_MANAGED_BY: names.FIELD_MANAGER,
+        names.LABEL_CREDENTIALS: "true",
+    }
+
+
+def _secret(instance: str, namespace: str, purpose: str, token: Token) -> Object:
+    return {
+        "apiVersion": SECRET.api_version,
+        "kind": SECRET.kind,
+        "metadata": {
+            "name": secret_name(instance, purpose),
+            "namespace": namespace,
+            "labels": labels(instance, purpose),
+        },
+        "type": "Opaque",
+        "data": _encode(fresh(purpose, token)),
+    }
+
+
+def _amendment(
+    instance: str,
+    purpose: str,
+    live: Mapping[str, Any],
+    token: Token,
+    owner: Owner | None,
+    *,
+    tie: bool,
+) -> Object:
+    patch: Object = {}
+    meta: Object = {}
+    missing = _missing(purpose, live.get("data") or {})
+    if missing:
+        patch["data"] = _encode(_missing_values(purpose, missing, live, token))
+    wanted = labels(instance, purpose)
+    if any(labels_of(live).get(k) != v for k, v in wanted.items()):
+        meta["labels"] = wanted
+    if owner is not None:
+        references = list(meta_of(live).get("ownerReferences") or [])
+        others = [r for r in references if r.get("kind") != names.KIND]
+        wanted_references = [*others, owner.reference] if tie else others
+        if references != wanted_references:
+            meta["ownerReferences"] = wanted_references
+    if meta or patch:
+        meta["uid"] = uid_of(live)
+        meta["resourceVersion"] = meta_of(live).get("resourceVersion")
+        patch["metadata"] = meta
+    return patch
+
+
+def _missing(purpose: str, data: Mapping[str, Any]) -> list[str]:
+    # Someone's own key file is complete as it is: no key can be guessed that fits its hashes.
+    if purpose == AUTH and "keys.json" in data:
+        return []
+    return [k for k in _KEYS[purpose] if k not in data]
+
+
+def _missing_values(
+    purpose: str, missing: list[str], live: Mapping[str, Any], token: Token
+) -> dict[str, str]:
+    """Values for the missing keys that fit those which are there."""
+    values = fresh(purpose, token)
+    data = live.get("data") or {}
+    if purpose == AUTH and "admin-key" in data:
+        user = _decode(data["admin-user"]) if "admin-user" in data else ADMIN
+        values["keys.json"] = key_file(user, _decode(data["admin-key"]))
+    return {k: values[k] for k in missing}
+
+
+def _encode(values: Mapping[str, str]) -> dict[str, str]:
+    return {k: base64.b64encode(v.encode()).decode() for k, v in values.items()}
+
+
+def _decode(value: str) -> str:
+    return base64.b64decode(value).decode()

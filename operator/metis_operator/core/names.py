@@ -1,0 +1,53 @@
+"""Every name, label and annotation that the controller shares with the chart, in one place."""
+
+from __future__ import annotations
+
+GROUP = "metisrag.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "MetisRAG"
+PLURAL = "metisrags"
+
+FIELD_MANAGER = "metis-operator"
+PRODUCT = "metis-rag"
+
+LABEL_NAME = "app.kubernetes.io/name"
+LABEL_INSTANCE = "app.kubernetes.io/instance"
+LABEL_COMPONENT = "app.kubernetes.io/component"
+LABEL_PART_OF = "app.kubernetes.io/part-of"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_CREDENTIALS = f"{GROUP}/credentials"
+
+ANNOTATION_DIGEST = f"{GROUP}/digest"
+ANNOTATION_PAUSED = f"{GROUP}/paused"
+ANNOTATION_CRD_VERSION = f"{GROUP}/crd-version"
+ANNOTATION_HOOK = "helm.sh/hook"
+
+MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"
+PRODUCT_SELECTOR = f"{LABEL_NAME}={PRODUCT}"
+
+APP = "app"
+MEM0 = "mem0"
+OLLAMA = "ollama"
+METIS_POSTGRES = "metis-postgres"
+MEM0_POSTGRES = "mem0-postgres"
+
+# What a component's init container waits for; the memory server is optional to the app.
+DEPENDENCIES: dict[str, tuple[str, ...]] = {
+    APP: (METIS_POSTGRES, OLLAMA, MEM0),
+    MEM0: (MEM0_POSTGRES,),
+}
+
+
+def selector_labels(instance: str, component: str) -> dict[str, str]:
+    """The labels by which a Service or workload of ``component`` selects its pods."""
+    return {
+        LABEL_NAME: PRODUCT,
+        LABEL_INSTANCE: instance,
+        LABEL_COMPONENT: component,
+    }
+
+
+def selector_string(instance: str, component: str) -> str:
+    """``selector_labels`` in the form that the scale subresource reports."""
+    return ",".join(f"{k}={v}" for k, v in selector_labels(instance, component).items())

@@ -1,0 +1,79 @@
+"""Generated credentials, written into the cluster: what is missing, never over what is there."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Mapping
+
+import structlog
+
+from .cluster import Cluster
+from .core import credentials as core
+from .core.objects import SECRET, Key, Object, Owner
+from .errors import ConflictError
+
+log = structlog.get_logger(__name__)
+
+_ATTEMPTS = 5
+
+
+async def ensure(
+    cluster: Cluster,
+    instance: str,
+    namespace: str,
+    purposes: Iterable[str],
+    known: Mapping[str, Object],
+    *,
+    owner: Owner | None = None,
+    tie: bool = False,
+) -> list[Object]:
+    """Make and complete the Secrets of ``purposes``; returns those that were written.
+
+    ``known`` are the Secrets already seen, by name, their values left out: when they are all
+    that is needed, the API server is not asked at all.
+
+    Raises:
+        ConflictError: someone changed one of them meanwhile.
+        ClusterError: the API server refused or did not answer.
+    """
+    wanted = list(purposes)
+
+    def todo(observed: Mapping[str, Object]) -> list[core.Create | core.Amend]:
+        token = secrets.token_urlsafe
+        return core.plan(instance, namespace, wanted, observed, token, owner=owner, tie=tie)
+
+    pending = todo(known)
+    if not pending:
+        return []
+    # Only now are the values needed: what is there decides what fits beside it.
+    keys = [Key(SECRET, namespace, action.name) for action in pending]
+    live = await asyncio.gather(*(cluster.get(key) for key in keys))
+    seen = {n: o for n, o in known.items() if n not in {k.name for k in keys}}
+    seen |= {k.name: o for k, o in zip(keys, live, strict=True) if o is not None}
+    written = []
+    for action in todo(seen):
+        key = Key(SECRET, namespace, action.name)
+        if isinstance(action, core.Create):
+            written.append(await cluster.create(key, action.obj))
+        else:
+            written.append(await cluster.merge(key, action.patch))
+        log.info("credentials written", namespace=namespace, secret=action.name)
+    return written
+
+
+async def ensure_all(cluster: Cluster, instance: str, namespace: str) -> list[str]:
+    """Without an operator: every Secret of the instance; returns the names of those written.
+
+    Raises:
+        ClusterError: the API server refused or did not answer.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            written = await ensure(cluster, instance, namespace, core.ALL, {})
+        except ConflictError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+        else:
+            return [o["metadata"]["name"] for o in written]
+    return []

@@ -1,0 +1,19 @@
+{{/* "metis-rag.instance" ROOT: name of the MetisRAG that this release makes. */}}
+{{- define "metis-rag.instance" -}}
+{{- .Values.instance.name | default .Release.Name -}}
+{{- end -}}
+
+{{/* What the schema cannot see; each message says what to write instead. */}}
+{{- define "metis-rag.checks" -}}
+{{- $name := include "metis-rag.instance" . -}}
+{{- if .Values.instance.create -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]{0,35}[a-z0-9])?$" $name) -}}
+{{- fail (printf "%q cannot name an instance: at most 37 characters of a-z, 0-9 and '-', beginning with a letter. Give another release name or instance.name" $name) -}}
+{{- end -}}
+{{- if and .Values.stack.enabled (eq $name .Release.Name) -}}
+{{- fail (printf "stack.enabled=true and instance.create=true would both make an instance named %q: for the stack without an operator add operator.enabled=false,instance.create=false" $name) -}}
+{{- end -}}
+{{- else if not (or .Values.operator.enabled .Values.stack.enabled) -}}
+{{- fail "nothing to install: operator.enabled, instance.create and stack.enabled are all false" -}}
+{{- end -}}
+{{- end -}}

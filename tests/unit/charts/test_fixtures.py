@@ -1,0 +1,163 @@
+"""Every mode of use lints, renders to valid objects, and holds no secret and no loose pod."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+
+import kubernetes_validate
+import pytest
+
+VERSIONS = ("1.30", kubernetes_validate.latest_version())  # the oldest supported, the newest known
+_validated: set[str] = set()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schemas_read_once():
+    """kubernetes-validate reads a megabyte of definitions for each object; here once a version."""
+    with pytest.MonkeyPatch.context() as patch:
+        read = functools.cache(kubernetes_validate.utils.schema_contents)
+        patch.setattr(kubernetes_validate.utils, "schema_contents", read)
+        yield
+
+
+def test_it_lints(helm, fixture_values):
+    helm("lint", ".", "--strict", "-f", "-", stdin=json.dumps(fixture_values))
+    if "stack" in fixture_values:
+        values = json.dumps(fixture_values["stack"])
+        helm("lint", "charts/stack", "--strict", "-f", "-", stdin=values)
+
+
+def test_every_object_is_valid_in_every_supported_version(all_rendered):
+    for rendered in all_rendered:
+        for manifest in rendered.manifests:
+            if manifest["kind"] in {"MetisRAG", "CustomResourceDefinition"}:
+                continue
+            text = json.dumps(manifest, sort_keys=True)
+            if text in _validated:
+                continue
+            for version in VERSIONS:
+                kubernetes_validate.validate(manifest, version, strict=True)
+            _validated.add(text)
+
+
+def test_no_object_occurs_twice(all_rendered):
+    for rendered in all_rendered:
+        names = [(m["kind"], m["metadata"]["name"]) for m in rendered.manifests]
+        assert len(names) == len(set(names))
+
+
+def test_no_secret_is_rendered_nor_put_into_an_environment(all_rendered):
+    for rendered in all_rendered:
+        assert not rendered.kinds("Secret")
+        for name, template in rendered.pods():
+            for container in _containers(template):
+                assert "envFrom" not in container, name
+                for variable in container.get("env", []):
+                    source = variable.get("valueFrom", {"fieldRef": {}})
+                    assert set(source) == {"fieldRef"}, f"{name}: {variable}"
+                    if re.search("(?i)password|secret|key|token", variable["name"]):
+                        assert variable["name"].endswith(("_FILE", "_DIR")), f"{name}: {variable}"
+
+
+def test_every_pod_meets_the_restricted_standard(all_rendered):
+    for rendered in all_rendered:
+        for name, template in rendered.pods():
+            problems = list(_violations(template))
+            assert not problems, f"{name}: {problems}"
+
+
+def test_every_volume_is_used_and_bounded(all_rendered):
+    for rendered in all_rendered:
+        for name, template in rendered.pods():
+            volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+            mounted = {
+                mount["name"]
+                for container in _containers(template)
+                for mount in container["volumeMounts"]
+            }
+            assert set(volumes) <= mounted, name
+            assert mounted - set(volumes) <= {"data", "models"}, name
+            for volume in volumes.values():
+                assert "sizeLimit" in volume.get("emptyDir", {"sizeLimit": ""}), f"{name}: {volume}"
+
+
+def test_no_volume_is_mounted_by_subpath(all_rendered):
+    for rendered in all_rendered:
+        for name, template in rendered.pods():
+            for container in _containers(template):
+                assert all("subPath" not in mount for mount in container["volumeMounts"]), name
+
+
+def test_every_container_has_requests(all_rendered):
+    for rendered in all_rendered:
+        for name, template in rendered.pods():
+            for container in _containers(template):
+                requests = container["resources"]["requests"]
+                assert {"cpu", "memory"} <= set(requests), f"{name}: {container['name']}"
+
+
+def test_only_what_speaks_to_the_api_server_gets_a_token(all_rendered):
+    for rendered in all_rendered:
+        for name, template in rendered.pods():
+            wants = name.endswith(("-operator", "-credentials"))
+            assert template["spec"]["automountServiceAccountToken"] is wants, name
+
+
+def test_selectors_select_their_own_pods_alone(all_rendered):
+    for rendered in all_rendered:
+        pods = {name: template["metadata"]["labels"] for name, template in rendered.pods()}
+        for manifest in rendered.kinds("Service") + rendered.kinds("NetworkPolicy"):
+            spec = manifest["spec"]
+            selector = spec.get("selector") or spec["podSelector"]["matchLabels"]
+            chosen = [name for name, labels in pods.items() if selector.items() <= labels.items()]
+            assert [name.split()[1] for name in chosen] == [manifest["metadata"]["name"]]
+
+
+def _containers(template):
+    spec = template["spec"]
+    return spec.get("initContainers", []) + spec["containers"]
+
+
+def _violations(template):
+    """Breaches of the Pod Security Standard "restricted", version 1.34."""
+    spec = template["spec"]
+    security = spec["securityContext"]
+    if any(spec.get(field) for field in ("hostNetwork", "hostPID", "hostIPC")):
+        yield "host namespaces"
+    if not security.get("runAsNonRoot") or not security.get("runAsUser"):
+        yield "may run as root"
+    if security.get("seccompProfile") != {"type": "RuntimeDefault"}:
+        yield "seccomp"
+    allowed = {"configMap", "emptyDir", "secret", "projected", "persistentVolumeClaim"}
+    for volume in spec["volumes"]:
+        if not (set(volume) - {"name"}) <= allowed:
+            yield f"volume {volume}"
+    for container in _containers(template):
+        own = container["securityContext"]
+        name = container["name"]
+        if own.get("privileged") or own.get("allowPrivilegeEscalation") is not False:
+            yield f"{name}: privileges"
+        if own.get("capabilities") != {"drop": ["ALL"]}:
+            yield f"{name}: capabilities"
+        if not own.get("readOnlyRootFilesystem"):
+            yield f"{name}: writable root filesystem"
+        if own.get("runAsUser", 1) == 0 or own.get("runAsNonRoot") is False:
+            yield f"{name}: root"
+        if any("hostPort" in port for port in container.get("ports", [])):
+            yield f"{name}: host port"
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"securityContext": {}}, "may run as root"),
+        ({"hostNetwork": True}, "host namespaces"),
+        ({"volumes": [{"name": "x", "hostPath": {}}]}, "volume"),
+    ],
+)
+def test_the_check_of_the_standard_sees_a_breach(stack, change, problem):
+    (_, template) = stack().pods()[0]
+    broken = template | {"spec": template["spec"] | change}
+    assert any(problem in found for found in _violations(broken))

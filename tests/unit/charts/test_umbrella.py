@@ -1,0 +1,122 @@
+"""The three ways of use come from one description, and the package holds the chart alone."""
+
+from __future__ import annotations
+
+import copy
+import tarfile
+
+import yaml
+
+HOOK = "helm.sh/hook"
+
+
+def test_by_default_an_operator_and_one_instance(render):
+    rendered = render({}, name="metis")
+    assert {m["kind"] for m in rendered.kinds("MetisRAG")} == {"MetisRAG"}
+    assert rendered.one("MetisRAG", "metis")["spec"] == {}
+    assert rendered.one("Deployment", "metis-operator")["spec"]["strategy"] == {"type": "Recreate"}
+    assert not rendered.kinds("StatefulSet")
+
+
+def test_the_crd_comes_with_the_operator(helm):
+    text = helm("template", "metis", ".", "--include-crds")
+    kinds = [m["kind"] for m in yaml.safe_load_all(text) if m]
+    assert kinds.count("CustomResourceDefinition") == 1
+
+
+def test_the_operator_gets_the_defaults_as_they_were_given(render):
+    defaults = {"models": {"chat": "smollm2:135m"}, "ollama": {"gpu": {"count": 2}}}
+    rendered = render({"operator": {"defaults": defaults}}, name="metis")
+    data = rendered.one("ConfigMap", "metis-operator")["data"]
+    assert yaml.safe_load(data["defaults.yaml"]) == defaults
+
+
+def test_a_change_of_defaults_brings_a_new_operator(render):
+    def stamp(model):
+        values = {"operator": {"defaults": {"models": {"chat": model}}}}
+        template = render(values).one("Deployment", "demo-operator")["spec"]["template"]
+        return template["metadata"]["annotations"]["checksum/defaults"]
+
+    assert stamp("a") != stamp("b")
+
+
+def test_both_ways_render_the_same_stack(render, fixture_values):
+    values = copy.deepcopy(fixture_values.get("stack", {}))
+    if not values.pop("enabled", False):
+        return
+    by_helm = render(fixture_values).manifests
+    as_operator = render(values, "charts/stack").manifests
+    assert {_key(m): m for m in by_helm} == {_key(m): m for m in as_operator}
+
+
+def _key(manifest):
+    return manifest["kind"], manifest["metadata"]["name"]
+
+
+def test_the_hook_may_do_what_it_needs_and_no_more(stack):
+    rules = stack().one("Role", "demo-credentials")["rules"]
+    assert rules == [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": ["demo-metis-db", "demo-mem0-db", "demo-mem0-key", "demo-auth"],
+            "verbs": ["get", "patch"],
+        },
+    ]
+
+
+def test_the_credentials_are_a_hook_and_nothing_else_is(stack):
+    hooks = {_key(m) for m in stack().manifests if HOOK in m["metadata"].get("annotations", {})}
+    kinds = ("ServiceAccount", "Role", "RoleBinding", "Job")
+    assert hooks == {(kind, "demo-credentials") for kind in kinds}
+    job = stack().one("Job", "demo-credentials")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "-m", "metis_operator", "credentials"]
+    assert container["args"] == ["--instance", "demo", "--namespace", "rag"]
+
+
+def test_an_operator_of_one_namespace_has_rights_there_alone(render):
+    rendered = render({"operator": {"watchNamespace": "team"}}, name="metis")
+    assert not rendered.kinds("ClusterRole")
+    assert not rendered.kinds("ClusterRoleBinding")
+    namespaces = {m["metadata"]["namespace"] for m in rendered.kinds("RoleBinding")}
+    assert namespaces == {"team", "rag"}
+
+
+def test_no_operator_may_delete_data_or_credentials(render):
+    for role in render({}).kinds("ClusterRole"):
+        for rule in role["rules"]:
+            assert "*" not in rule["verbs"] + rule["resources"] + rule["apiGroups"]
+            if {"secrets", "persistentvolumeclaims"} & set(rule["resources"]):
+                assert not {"delete", "deletecollection"} & set(rule["verbs"])
+
+
+def test_the_package_holds_the_chart_alone(helm, tmp_path):
+    helm("package", ".", "-d", str(tmp_path))
+    (package,) = tmp_path.glob("*.tgz")
+    with tarfile.open(package) as archive:
+        names = {name.removeprefix("metis-rag/") for name in archive.getnames()}
+    top = {name.split("/")[0] for name in names}
+    assert top == {
+        "Chart.yaml",
+        "Chart.lock",
+        "LICENSE",
+        "README.md",
+        "charts",
+        "templates",
+        "values.yaml",
+        "values.schema.json",
+    }
+    assert {name.split("/")[1] for name in names if name.startswith("charts/")} == {
+        "operator",
+        "stack",
+    }
+    assert "charts/operator/crds/metisrags.metisrag.dev.yaml" in names
+    assert package.stat().st_size < 100_000
+
+
+def test_the_lock_is_of_these_dependencies(root):
+    chart, lock = (yaml.safe_load((root / f"Chart.{n}").read_text()) for n in ("yaml", "lock"))
+    wanted = [(d["name"], d["version"]) for d in chart["dependencies"]]
+    assert [(d["name"], d["version"]) for d in lock["dependencies"]] == wanted

@@ -1,0 +1,245 @@
+"""The plan is a pure function: what holds for every cluster is said here for every cluster."""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from metis_operator.core import names
+from metis_operator.core.manifests import build, digest_of
+from metis_operator.core.objects import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    PVC,
+    SECRET,
+    SERVICE,
+    STATEFUL_SET,
+    Key,
+    Kind,
+    Object,
+    Owner,
+)
+from metis_operator.core.plan import Action, Apply, Conflict, Prune, Replace, plan, remaining
+
+OWNER = Owner(name="demo", namespace="team", uid="owner-uid")
+KINDS = (CONFIG_MAP, SERVICE, DEPLOYMENT, STATEFUL_SET)
+NAMES = ("demo-app", "demo-mem0", "demo-ollama")
+FATES = ("as applied", "edited", "going", "foreign", "orphaned", "former")
+
+
+def document(kind: Kind, name: str, **spec: Any) -> Object:
+    return {
+        "apiVersion": kind.api_version,
+        "kind": kind.kind,
+        "metadata": {"name": name, "labels": {names.LABEL_COMPONENT: name.removeprefix("demo-")}},
+        "spec": spec,
+    }
+
+
+def stored(obj: Object, **meta: Any) -> Object:
+    """``obj`` as the API server gives it back: with an identity and defaults."""
+    live = copy.deepcopy(obj)
+    live["metadata"] |= {"uid": f"uid-{obj['metadata']['name']}", "resourceVersion": "7", **meta}
+    live["spec"].setdefault("defaulted", "by the server")
+    live["status"] = {"replicas": 1}
+    return live
+
+
+documents = st.builds(
+    document,
+    st.sampled_from(KINDS),
+    st.sampled_from(NAMES),
+    replicas=st.integers(1, 3),
+    serviceName=st.sampled_from(["a", "b"]),
+)
+
+
+def unique(found: list[Object]) -> list[Object]:
+    return list({(d["kind"], d["metadata"]["name"]): d for d in found}.values())
+
+
+renderings = st.lists(documents, max_size=8).map(unique)
+
+
+@st.composite
+def clusters(draw: st.DrawFn) -> dict[Key, Object]:
+    """Whatever may be there: ours as applied once, edited since, going, foreign, and data."""
+    observed: dict[Key, Object] = {}
+    for key, obj in build(draw(renderings), OWNER).items():
+        live = stored(obj)
+        fate = draw(
+            st.sampled_from(["as applied", "edited", "going", "foreign", "orphaned", "former"])
+        )
+        if fate == "edited":
+            live["spec"]["replicas"] = 9
+        elif fate == "going":
+            live["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        elif fate == "foreign":
+            live["metadata"] |= {"ownerReferences": [], "labels": {}, "annotations": {}}
+        elif fate == "orphaned":
+            live["metadata"]["ownerReferences"] = []
+        elif fate == "former":
+            live["metadata"]["ownerReferences"][0]["uid"] = "of a former one"
+        observed[key] = live
+    for kind in (PVC, SECRET):
+        for name in draw(st.lists(st.sampled_from(NAMES), unique=True)):
+            obj = stored(document(kind, name))
+            obj["metadata"] |= {
+                "ownerReferences": draw(st.sampled_from([[], [OWNER.reference]])),
+                "annotations": {names.ANNOTATION_DIGEST: "x"},
+                "labels": {
+                    names.LABEL_INSTANCE: "demo",
+                    names.LABEL_MANAGED_BY: names.FIELD_MANAGER,
+                },
+            }
+            observed[Key(kind, "team", name)] = obj
+    return observed
+
+
+def carry_out(observed: dict[Key, Object], actions: list[Action]) -> dict[Key, Object]:
+    """What the cluster holds afterwards; what was going is gone by then."""
+    after = {k: o for k, o in observed.items() if "deletionTimestamp" not in o["metadata"]}
+    for action in actions:
+        if isinstance(action, Apply):
+            after[action.key] = stored(action.obj)
+        elif isinstance(action, Prune | Replace):
+            after.pop(action.key, None)
+    return after
+
+
+@given(renderings, clusters())
+def test_a_plan_carried_out_leaves_nothing_to_do(
+    rendered: list[Object], observed: dict[Key, Object]
+) -> None:
+    desired = build(rendered, OWNER)
+    inventory = list(observed)
+    for _ in range(2):  # the second round makes anew what had to be replaced, or was going
+        observed = carry_out(observed, plan(desired, observed, inventory, OWNER))
+    rest = plan(desired, observed, list(desired), OWNER)
+    assert [a for a in rest if not isinstance(a, Conflict)] == []
+    conflicts = {a.key for a in rest if isinstance(a, Conflict)}
+    assert set(desired) - conflicts <= set(observed)
+
+
+@given(renderings, clusters(), st.randoms(use_true_random=False))
+def test_order_does_not_matter(
+    rendered: list[Object], observed: dict[Key, Object], chance: random.Random
+) -> None:
+    inventory = list(observed)
+    first = plan(build(rendered, OWNER), observed, inventory, OWNER)
+    chance.shuffle(rendered)
+    shuffled = list(observed.items())
+    chance.shuffle(shuffled)
+    chance.shuffle(inventory)
+    assert plan(build(rendered, OWNER), dict(shuffled), inventory, OWNER) == first
+
+
+@given(renderings, clusters())
+def test_data_is_never_deleted_and_nobody_else_s_touched(
+    rendered: list[Object], observed: dict[Key, Object]
+) -> None:
+    for action in plan(build(rendered, OWNER), observed, list(observed), OWNER):
+        if isinstance(action, Prune | Replace):
+            assert action.key.kind not in (PVC, SECRET)
+            assert action.uid == observed[action.key]["metadata"]["uid"]
+        if not isinstance(action, Conflict) and action.key in observed:
+            assert OWNER.claims(observed[action.key])
+
+
+@given(renderings)
+def test_what_is_as_applied_is_left_alone(rendered: list[Object]) -> None:
+    desired = build(rendered, OWNER)
+    observed = {k: stored(o) for k, o in desired.items()}
+    assert plan(desired, observed, list(desired), OWNER) == []
+
+
+@pytest.fixture
+def app() -> tuple[Key, Object]:
+    (item,) = build([document(DEPLOYMENT, "demo-app", replicas=2)], OWNER).items()
+    return item
+
+
+def test_a_field_no_longer_wanted_is_noticed_by_the_digest(app: tuple[Key, Object]) -> None:
+    key, former = app
+    desired = build([document(DEPLOYMENT, "demo-app")], OWNER)
+    (action,) = plan(desired, {key: stored(former)}, [], OWNER)
+    assert isinstance(action, Apply)
+    assert names.ANNOTATION_DIGEST in action.reason
+
+
+def test_an_edit_is_put_back_and_named(app: tuple[Key, Object]) -> None:
+    key, obj = app
+    live = stored(obj)
+    live["spec"]["replicas"] = 5
+    (action,) = plan({key: obj}, {key: live}, [key], OWNER)
+    assert isinstance(action, Apply)
+    assert action.reason == "spec.replicas: 5 instead of 2"
+
+
+def test_what_the_server_insists_on_is_not_fought_over(app: tuple[Key, Object]) -> None:
+    key, obj = app
+    live = stored(obj)
+    live["spec"]["replicas"] = 5
+    tolerated = {key: (digest_of(obj), remaining(obj, live))}
+    assert plan({key: obj}, {key: live}, [key], OWNER, tolerated) == []
+    live["spec"]["replicas"] = 6
+    assert len(plan({key: obj}, {key: live}, [key], OWNER, tolerated)) == 1
+
+
+@pytest.mark.parametrize(
+    ("meta", "holder"),
+    [
+        (
+            {"ownerReferences": [{"kind": "Rollout", "name": "x", "controller": True}]},
+            "Rollout x",
+        ),
+        (
+            {
+                "ownerReferences": [
+                    {
+                        "apiVersion": names.API_VERSION,
+                        "kind": names.KIND,
+                        "name": "other",
+                        "controller": True,
+                    }
+                ]
+            },
+            "MetisRAG other",
+        ),
+        (
+            {
+                "ownerReferences": [],
+                "labels": {names.LABEL_MANAGED_BY: "Helm"},
+                "annotations": {"meta.helm.sh/release-name": "solo"},
+            },
+            "the Helm release solo",
+        ),
+        ({"ownerReferences": [], "labels": {}, "annotations": {}}, "someone else"),
+    ],
+)
+def test_a_conflict_says_whose_it_is(
+    app: tuple[Key, Object], meta: dict[str, Any], holder: str
+) -> None:
+    key, obj = app
+    (action,) = plan({key: obj}, {key: stored(obj, **meta)}, [key], OWNER)
+    assert isinstance(action, Conflict)
+    assert holder in action.holder
+
+
+def test_a_statefulset_s_immutable_field_asks_for_a_replacement() -> None:
+    ((key, obj),) = build([document(STATEFUL_SET, "demo-ollama", serviceName="b")], OWNER).items()
+    live = stored(obj)
+    live["spec"]["serviceName"] = "a"
+    (action,) = plan({key: obj}, {key: live}, [key], OWNER)
+    assert isinstance(action, Replace)
+    assert [d.path for d in action.differences] == ["spec.serviceName"]
+
+
+def test_waves_put_what_pods_need_first() -> None:
+    rendered = [document(DEPLOYMENT, "demo-app"), document(CONFIG_MAP, "demo-app")]
+    actions = plan(build(rendered, OWNER), {}, [], OWNER)
+    assert [a.key.kind for a in actions] == [CONFIG_MAP, DEPLOYMENT]
