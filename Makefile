@@ -6,6 +6,7 @@ export INSTANCE Q
 # uv from PATH, or fetched into ~/.cache/metis-rag/uv; it sets up everything else that is Python.
 UV = uv=$$(hack/uv) && "$$uv"
 RUN = $(UV) run --frozen
+TIERS = tests/unit tests/component tests/e2e
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,7 +15,7 @@ up:  ## Everything: tools, images, kind cluster, helm install, a Ready MetisRAG;
 	@$(RUN) python -m hack up $(if $(PORT),--port $(PORT))
 
 ask:  ## Ask the running system: make ask Q="…" [INSTANCE=namespace/name]
-	@$(RUN) python -m hack ask "$$Q"
+	@$(RUN) python -m hack ask -- "$$Q"
 
 down:  ## Delete the cluster of `make up` with its data; images and caches stay
 	@$(RUN) python -m hack down
@@ -35,10 +36,13 @@ generate:  ## Schemas, CRD and references from charts/stack/values.yaml
 test-unit:  ## The unit tests, without any I/O
 	@$(RUN) pytest tests/unit
 
-test: lint  ## Lint, unit, component, and end-to-end on a kind cluster of its own
-	@$(RUN) pytest -m 'not full'
+test-tools:  ## What the tests need: a browser, etcd, kube-apiserver
+	@$(RUN) python -m hack test-tools
 
-test-full: lint  ## The long tests too
-	@$(RUN) pytest
+test: lint test-tools  ## Lint, unit, component, and end-to-end on a kind cluster of its own
+	@$(RUN) pytest -m 'not full' $(TIERS)
 
-.PHONY: help up ask down images lint generate test-unit test test-full
+test-full: lint test-tools  ## The long tests too
+	@$(RUN) pytest $(TIERS)
+
+.PHONY: help up ask down images lint generate test-unit test-tools test test-full

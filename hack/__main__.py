@@ -12,7 +12,19 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from hack import bases, cluster, docker, engine, images, install, node_image, registry, steps, tools
+from hack import (
+    bases,
+    cluster,
+    control_plane,
+    docker,
+    engine,
+    images,
+    install,
+    node_image,
+    registry,
+    steps,
+    tools,
+)
 from hack.cache import CACHE, LOGS, exclusive, need_space
 from hack.cluster import FIRST_PORT, Cluster
 from hack.diagnose import advice
@@ -168,6 +180,28 @@ def cluster_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def test_tools(arguments: argparse.Namespace) -> int:
+    """What the tests need beside Python packages."""
+    online = registry.online()
+    plan = [
+        Step("kind, helm, kubectl", "tools", _tools),
+        Step(
+            "Chromium and OpenSSL",
+            "Debian packages",
+            lambda log: bases.install(log, "chromium", "openssl") or "present",
+        ),
+        Step(
+            "etcd and kube-apiserver",
+            "control plane",
+            partial(control_plane.ensure, online=online),
+        ),
+    ]
+    if online:
+        plan.insert(0, Step("Docker engine", "Docker engine", _engine))
+    steps.run("test-tools", plan)
+    return 0
+
+
 def tools_command(arguments: argparse.Namespace) -> int:
     """Where the tools are."""
     log = Log(LOGS / "tools.log")
@@ -233,6 +267,11 @@ def parser() -> argparse.ArgumentParser:
         "fetch kind, helm and kubectl where they are missing; print their paths",
     )
     tool.add_argument("--json", action="store_true", help="as JSON")
+    add(
+        "test-tools",
+        test_tools,
+        "fetch or build what the tests need: a browser, etcd and kube-apiserver",
+    )
     add("ask", ask, "ask the running system a question; see `python -m hack ask --help`")
     return main
 

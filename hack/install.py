@@ -30,7 +30,11 @@ def small_spec() -> Json:
     preload: Json = {"preload": {"image": names.models.name}} if names.models else {}
     return {
         "models": {"chat": pins.CHAT_MODEL, "embedding": pins.EMBEDDING_MODEL},
-        "app": {"image": {"tag": names.app.tag}},
+        "app": {
+            "image": {"tag": names.app.tag},
+            # A small model rambles: a short answer from few sources is the better one.
+            "settings": {"CHAT_ANSWER_TOKENS": 160, "RETRIEVAL_LIMIT": 3},
+        },
         "mem0": {"image": {"tag": names.mem0.tag}},
         "ollama": {"storage": small, **preload},
         "metisPostgres": {"storage": small},

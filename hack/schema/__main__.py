@@ -30,6 +30,7 @@ def generate(root: Path) -> dict[Path, str]:
     public = [value for value in stack.children if not value.chart_only]
     with_spec = HelmDialect(spec=HelmDialect(nullable=False).group(public))
     subcharts = _subcharts(root / "charts/stack")
+    version = yaml.safe_load((root / "charts/operator/Chart.yaml").read_text())["version"]
     files = {
         "charts/stack/values.schema.json": _json(
             HelmDialect().document(stack, "Metis RAG: one instance", subcharts)
@@ -38,7 +39,7 @@ def generate(root: Path) -> dict[Path, str]:
             with_spec.document(operator, "Metis RAG: the operator")
         ),
         "values.schema.json": _json(_umbrella(with_spec, umbrella)),
-        f"charts/operator/crds/{crd.NAME}.yaml": _yaml(crd.definition(stack)),
+        f"charts/operator/crds/{crd.NAME}.yaml": _yaml(crd.definition(stack, version)),
         "docs/reference/values.md": reference(umbrella, operator, stack),
     }
     return {Path(name): text for name, text in files.items()}

@@ -157,7 +157,7 @@ def _columns() -> list[Schema]:
     ]
 
 
-def definition(stack: Value) -> Schema:
+def definition(stack: Value, version: str) -> Schema:
     """The whole CustomResourceDefinition, its spec made from the values of charts/stack."""
     values = [value for value in stack.children if not value.chart_only]
     spec = CrdDialect(RULES).group(
@@ -179,7 +179,11 @@ def definition(stack: Value) -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": NAME, "labels": {"app.kubernetes.io/part-of": "metis-rag"}},
+        "metadata": {
+            "name": NAME,
+            "labels": {"app.kubernetes.io/part-of": "metis-rag"},
+            "annotations": {f"{GROUP}/crd-version": version},
+        },
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",

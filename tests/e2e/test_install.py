@@ -20,7 +20,7 @@ def test_two_separate_postgres_statefulsets(cluster: Any, umbrella: str) -> None
     assert {"metis-metis-postgres", "metis-mem0-postgres"} <= sets
     for name, database in (("metis-postgres", "metis"), ("mem0-postgres", "mem0")):
         owner = cluster.kubectl(
-            "exec", "-n", umbrella, f"metis-{name}-0", "-c", "postgres", "--",
+            "exec", "-n", umbrella, f"metis-{name}-0", "-c", name, "--",
             "psql", "-h", "/var/run/postgresql", "-U", "postgres", "-Atc",
             f"select pg_get_userbyid(datdba) from pg_database where datname = '{database}'",
         )  # fmt: skip

@@ -166,7 +166,7 @@ def test_a_text_that_breaks_the_model_holds_up_no_other(
             self.wfile.write(json.dumps(answer).encode())
 
     ollama = ThreadingHTTPServer(("127.0.0.1", 0), Fragile)
-    threading.Thread(target=ollama.serve_forever, daemon=True).start()
+    threading.Thread(target=ollama.serve_forever, args=(0.02,), daemon=True).start()
     client = start(new_settings(dsn, f"http://127.0.0.1:{ollama.server_address[1]}")).client
     prepare_people(client)
     for word in ("one", "poison", "three", "four"):

@@ -18,9 +18,9 @@ import httpx
 import pytest
 import yaml
 
+from hack import control_plane
 from tests.component.operator.harness import (
     ADMIN,
-    CACHE,
     OPERATOR,
     OPERATOR_NAMESPACE,
     ROOT,
@@ -36,11 +36,11 @@ from tests.component.operator.world import World
 
 def binary(name: str) -> Path:
     """A control plane binary, or a failure that says how to get it."""
-    folder = Path(os.environ.get("METIS_KUBE_BIN", CACHE / "kind-offline" / "bin"))
+    folder = Path(os.environ.get("METIS_KUBE_BIN", control_plane.FOLDER))
     path = folder / name
     if not path.is_file():
         pytest.fail(
-            f"{path} is missing: run `make tools`, which builds it, or set METIS_KUBE_BIN to a "
+            f"{path} is missing: run `make test-tools`, which gets it, or set METIS_KUBE_BIN to a "
             "folder with kube-apiserver and etcd."
         )
     return path

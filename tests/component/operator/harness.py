@@ -56,7 +56,7 @@ def program(name: str) -> str:
     """A client program from the PATH or the project's cache."""
     found = shutil.which(name) or shutil.which(name, path=str(CACHE / "bin"))
     if found is None:
-        pytest.fail(f"{name} is missing: run `make tools`, or put it on the PATH.")
+        pytest.fail(f"{name} is missing: run `make test-tools`, or put it on the PATH.")
     return found
 
 

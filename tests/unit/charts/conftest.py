@@ -51,7 +51,7 @@ def _helm_path() -> str:
     cached = Path.home() / ".cache/metis-rag/bin/helm"
     path = os.environ.get("METIS_HELM") or shutil.which("helm") or str(cached)
     if not Path(path).exists():
-        pytest.fail("helm is missing: run `make tools`, or name it in METIS_HELM")
+        pytest.fail("helm is missing: run `make test-tools`, or name it in METIS_HELM")
     return path
 
 

@@ -19,7 +19,7 @@ CRD = Path("charts/operator/crds/metisrags.metisrag.dev.yaml")
 @pytest.fixture(scope="module")
 def definition():
     root = Path(__file__).resolve().parents[3]
-    return crd.definition(read(root / "charts/stack/values.yaml"))
+    return crd.definition(read(root / "charts/stack/values.yaml"), "1.2.3")
 
 
 @pytest.fixture
