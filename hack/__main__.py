@@ -180,6 +180,11 @@ def cluster_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _browser(log: Log) -> str:
+    bases.install(log, "chromium", "openssl")
+    return "present"
+
+
 def test_tools(arguments: argparse.Namespace) -> int:
     """What the tests need beside Python packages."""
     online = registry.online()
@@ -188,7 +193,7 @@ def test_tools(arguments: argparse.Namespace) -> int:
         Step(
             "Chromium and OpenSSL",
             "Debian packages",
-            lambda log: bases.install(log, "chromium", "openssl") or "present",
+            _browser,
         ),
         Step(
             "etcd and kube-apiserver",

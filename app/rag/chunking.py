@@ -43,21 +43,25 @@ def chunked(passages: Iterable[Passage], size: int, overlap: int) -> Iterator[Ch
 
 def spans(text: str, size: int, overlap: int) -> Iterator[tuple[int, int]]:
     """Where to cut: (start, end) pairs that cover ``text`` in order, each at most ``size`` long."""
-    start = 0
+    start = end = 0
     while len(text) - start > size:
-        end = _cut(text, start, size)
+        end = _cut(text, start, size, beyond=end)
         yield start, end
         start = _restart(text, start, end, overlap)
     if start < len(text):
         yield start, len(text)
 
 
-def _cut(text: str, start: int, size: int) -> int:
-    """The end of a chunk: the last good pause in its second half, else ``size``."""
+def _cut(text: str, start: int, size: int, beyond: int) -> int:
+    """The end of a chunk: the last good pause in its second half, else ``size``.
+
+    It lies ``beyond`` the end of the chunk before, whatever the two share.
+    """
     limit = start + size
+    earliest = max(start + size // 2, beyond)
     for pause in _PAUSES:
         cut = 0
-        for match in pause.finditer(text, start + size // 2, limit):
+        for match in pause.finditer(text, earliest, limit):
             cut = match.end()
         if cut:
             return cut

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.rag.chunking import chunked, spans
@@ -15,6 +15,7 @@ WORDS = st.text(alphabet="ab .\n,", max_size=400)
 SIZES = st.integers(2, 60).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1)))
 
 
+@example(text=" aaaaaaaaaaaa aa", sizes=(14, 13))
 @given(text=WORDS, sizes=SIZES)
 def test_spans_cover_the_text_in_order(text: str, sizes: tuple[int, int]) -> None:
     size, overlap = sizes
