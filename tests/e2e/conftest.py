@@ -64,9 +64,14 @@ class Cluster:
             raise CommandError(f"{' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
 
+    @property
+    def kubectl_path(self) -> str:
+        """The kubectl in use."""
+        return str(tools.kubectl())
+
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout: float = 300) -> str:
         """Run kubectl."""
-        return self.run(str(tools.kubectl()), *arguments, stdin=stdin, timeout=timeout)
+        return self.run(self.kubectl_path, *arguments, stdin=stdin, timeout=timeout)
 
     def helm(self, *arguments: str, stdin: str | None = None, timeout: float = 300) -> str:
         """Run helm; ``stdin`` is for ``-f -``."""
@@ -155,7 +160,7 @@ class Cluster:
     def port_forward(self, namespace: str, target: str, port: int) -> Iterator[str]:
         """Forward a free local port to ``target``; yields the base URL."""
         process = subprocess.Popen(
-            [str(tools.kubectl()), "-n", namespace, "port-forward", target, f":{port}"],
+            [self.kubectl_path, "-n", namespace, "port-forward", target, f":{port}"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
