@@ -241,10 +241,16 @@ def umbrella(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def app(cluster: Cluster, umbrella: str) -> Iterator[httpx.Client]:
-    """The app of the umbrella's instance with the test documents uploaded."""
+def documents(cluster: Cluster, umbrella: str) -> list[dict[str, Any]]:
+    """The test documents, uploaded to the umbrella's instance."""
     with cluster.app(umbrella, "metis") as client:
-        upload_documents(client)
+        return upload_documents(client)
+
+
+@pytest.fixture
+def app(cluster: Cluster, umbrella: str, documents: list[dict[str, Any]]) -> Iterator[httpx.Client]:
+    """The app of the umbrella's instance; each test connects anew, as pods come and go."""
+    with cluster.app(umbrella, "metis") as client:
         yield client
 
 
