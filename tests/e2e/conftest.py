@@ -58,6 +58,7 @@ class Cluster:
             text=True,
             timeout=timeout,
             env=self.environment,
+            cwd=ROOT,
             check=False,
         )
         if done.returncode:

@@ -37,3 +37,14 @@ def test_the_admin_key_is_read_as_shown(cluster: Any, umbrella: str) -> None:
     path = str(Path(cluster.kubectl_path).parent)
     key = cluster.run("bash", "-c", f"PATH={path}:$PATH; {command}")
     assert key == cluster.admin_key(umbrella, "metis")
+
+
+def test_make_ask_streams_an_answer_and_lists_the_sources(
+    cluster: Any, umbrella: str, documents: list[dict[str, Any]]
+) -> None:
+    question = "How many weeks of parental leave does each parent have?"
+    printed = cluster.run("make", "-s", "ask", f"Q={question}", f"INSTANCE={umbrella}/metis")
+    answer, _, sources = printed.partition("Sources:")
+    assert answer.strip()
+    assert "[1] leave-policy.md" in sources
+    assert "Parental leave" in sources
