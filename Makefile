@@ -9,7 +9,7 @@ RUN = $(UV) run --frozen
 TIERS = tests/unit tests/component tests/e2e
 
 help:  ## Print this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up:  ## Everything: tools, images, kind cluster, helm install, a Ready MetisRAG; prints its URL
 	@$(RUN) python -m hack up $(if $(PORT),--port $(PORT))
@@ -39,10 +39,13 @@ test-unit:  ## The unit tests, without any I/O
 test-tools:  ## What the tests need: a browser, etcd, kube-apiserver
 	@$(RUN) python -m hack test-tools
 
-test: lint test-tools  ## Lint, unit, component, and end-to-end on a kind cluster of its own
+test-cluster:  ## The kind cluster of the end-to-end tests, with the images of this checkout
+	@$(RUN) python -m hack cluster up
+
+test: lint test-tools test-cluster  ## Lint, unit, component, and end-to-end on a kind cluster of its own
 	@$(RUN) pytest -m 'not full' $(TIERS)
 
-test-full: lint test-tools  ## The long tests too
+test-full: lint test-tools test-cluster  ## The long tests too
 	@$(RUN) pytest $(TIERS)
 
-.PHONY: help up ask down images lint generate test-unit test-tools test test-full
+.PHONY: help up ask down images lint generate test-unit test-tools test-cluster test test-full

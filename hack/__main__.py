@@ -173,10 +173,14 @@ def build_images(arguments: argparse.Namespace) -> int:
 
 def cluster_command(arguments: argparse.Namespace) -> int:
     """A cluster of one's own, with the images in it."""
-    target = Cluster(arguments.name, arguments.kubeconfig)
+    own = CACHE / f"{arguments.name}.kubeconfig"
+    kubeconfig = arguments.kubeconfig or (own if arguments.name != DEFAULT.name else None)
+    target = Cluster(arguments.name, kubeconfig)
     if arguments.action == "down":
         return _delete(target)
     steps.run(f"cluster-{target.name}", [*image_steps(), *cluster_steps(target, None)])
+    if kubeconfig:
+        print(f"its credentials: {kubeconfig}")
     return 0
 
 
@@ -264,7 +268,9 @@ def parser() -> argparse.ArgumentParser:
         "--name", default="metis-test", help="the cluster's name (default metis-test)"
     )
     other.add_argument(
-        "--kubeconfig", type=Path, help="file for its credentials (default: your kubeconfig)"
+        "--kubeconfig",
+        type=Path,
+        help="file for its credentials (default ~/.cache/metis-rag/NAME.kubeconfig)",
     )
     tool = add(
         "tools",

@@ -24,11 +24,12 @@ import pytest
 import yaml
 
 from hack import install, tools
+from hack.cache import CACHE
 
 ROOT = Path(__file__).parents[2]
 Found = TypeVar("Found")
 CLUSTER = "metis-test"
-KUBECONFIG = Path.home() / ".cache" / "metis-rag" / f"{CLUSTER}.kubeconfig"
+KUBECONFIG = CACHE / f"{CLUSTER}.kubeconfig"
 
 
 class CommandError(AssertionError):
@@ -200,7 +201,10 @@ class Cluster:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests marked ``last`` behind all others."""
+    """Put the tests marked ``last`` behind all others; set-up is bounded by its own limits."""
+    here = Path(__file__).parent
+    for item in (item for item in items if here in item.path.parents):
+        item.add_marker(pytest.mark.timeout(300, func_only=True))
     items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
 
@@ -208,17 +212,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cluster() -> Cluster:
     """The test cluster with the images of this checkout."""
     subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "hack",
-            "cluster",
-            "up",
-            "--name",
-            CLUSTER,
-            "--kubeconfig",
-            KUBECONFIG,
-        ],
+        [sys.executable, "-m", "hack", "cluster", "up", "--name", CLUSTER],
         check=True,
         cwd=ROOT,
     )
