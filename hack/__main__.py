@@ -26,13 +26,12 @@ from hack import (
     tools,
 )
 from hack.cache import CACHE, LOGS, exclusive, need_space
-from hack.cluster import FIRST_PORT, Cluster
+from hack.cluster import DEFAULT, FIRST_PORT, TESTS, Cluster
 from hack.diagnose import advice
 from hack.errors import HackError
 from hack.process import Log, answer, last_lines
 from hack.steps import Step
 
-DEFAULT = Cluster("metis")
 Command = Callable[[argparse.Namespace], int]
 _COLD_GIB = 20.0
 """Free space for a first run: compilers' caches, images in the engine and in the node."""
@@ -68,13 +67,17 @@ def _node_image(log: Log) -> str:
     return f"{'already there' if there else 'built'}: {node_image.ensure(log)}"
 
 
+_DOCKER = Step("Docker engine", "Docker engine", _engine)
+_TOOLS = Step("kind, helm, kubectl", "tools", _tools)
+
+
 def image_steps() -> list[Step]:
     """Everything up to images in the engine."""
     online = registry.online()
     plan = [
         Step("Look at this machine", "machine", _check),
-        Step("Docker engine", "Docker engine", _engine),
-        Step("kind, helm, kubectl", "tools", _tools),
+        _DOCKER,
+        _TOOLS,
     ]
     if not online:
         plan.append(Step("Debian base images", "Debian base image", _debian))
@@ -173,14 +176,12 @@ def build_images(arguments: argparse.Namespace) -> int:
 
 def cluster_command(arguments: argparse.Namespace) -> int:
     """A cluster of one's own, with the images in it."""
-    own = CACHE / f"{arguments.name}.kubeconfig"
-    kubeconfig = arguments.kubeconfig or (own if arguments.name != DEFAULT.name else None)
-    target = Cluster(arguments.name, kubeconfig)
+    target = cluster.named(arguments.name, arguments.kubeconfig)
     if arguments.action == "down":
         return _delete(target)
     steps.run(f"cluster-{target.name}", [*image_steps(), *cluster_steps(target, None)])
-    if kubeconfig:
-        print(f"its credentials: {kubeconfig}")
+    if target.kubeconfig:
+        print(f"its credentials: {target.kubeconfig}")
     return 0
 
 
@@ -192,22 +193,13 @@ def _browser(log: Log) -> str:
 def test_tools(arguments: argparse.Namespace) -> int:
     """What the tests need beside Python packages."""
     online = registry.online()
-    plan = [
-        Step("kind, helm, kubectl", "tools", _tools),
-        Step(
-            "Chromium and OpenSSL",
-            "Debian packages",
-            _browser,
-        ),
-        Step(
-            "etcd and kube-apiserver",
-            "control plane",
-            partial(control_plane.ensure, online=online),
-        ),
-    ]
-    if online:
-        plan.insert(0, Step("Docker engine", "Docker engine", _engine))
-    steps.run("test-tools", plan)
+    ensure = partial(control_plane.ensure, online=online)
+    steps.run("test-tools", [
+        *([_DOCKER] if online else []),
+        _TOOLS,
+        Step("Chromium and OpenSSL", "Debian packages", _browser),
+        Step("etcd and kube-apiserver", "control plane", ensure),
+    ])  # fmt: skip
     return 0
 
 
@@ -264,9 +256,7 @@ def parser() -> argparse.ArgumentParser:
         "make or delete a cluster with all images in it, without Metis RAG",
     )
     other.add_argument("action", choices=["up", "down"])
-    other.add_argument(
-        "--name", default="metis-test", help="the cluster's name (default metis-test)"
-    )
+    other.add_argument("--name", default=TESTS, help=f"the cluster's name (default {TESTS})")
     other.add_argument(
         "--kubeconfig",
         type=Path,

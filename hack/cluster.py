@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hack import docker, engine, node_image, pins, tools
+from hack.cache import CACHE
 from hack.errors import ClusterUnavailable, CommandFailed
 from hack.images import Image
 from hack.process import Log, answer
@@ -40,18 +41,34 @@ class Cluster:
     @property
     def flags(self) -> list[str]:
         """What points kubectl at it."""
-        file = ["--kubeconfig", str(self.kubeconfig)] if self.kubeconfig else []
-        return [*file, "--context", self.context]
+        return [*self.file_flags, "--context", self.context]
 
     @property
     def helm_flags(self) -> list[str]:
         """What points Helm at it."""
-        file = ["--kubeconfig", str(self.kubeconfig)] if self.kubeconfig else []
-        return [*file, "--kube-context", self.context]
+        return [*self.file_flags, "--kube-context", self.context]
+
+    @property
+    def file_flags(self) -> list[str]:
+        """What points kind, kubectl and Helm at its credentials."""
+        return ["--kubeconfig", str(self.kubeconfig)] if self.kubeconfig else []
 
     def kubectl(self, *args: str, limit: float = 30.0) -> str | None:
         """What kubectl answers; None when it fails."""
         return answer(tools.kubectl(), *self.flags, *args, limit=limit)
+
+
+DEFAULT = Cluster("metis")
+"""The cluster of `make up`, in the user's own kubeconfig."""
+TESTS = "metis-test"
+"""The name of the cluster of the end-to-end tests."""
+
+
+def named(name: str, kubeconfig: Path | None = None) -> Cluster:
+    """The cluster of that name; but for the default one, its credentials lie in the cache."""
+    if kubeconfig is None and name != DEFAULT.name:
+        kubeconfig = CACHE / f"{name}.kubeconfig"
+    return Cluster(name, kubeconfig)
 
 
 def ensure(log: Log, cluster: Cluster, *, port: int | None, online: bool) -> str:
@@ -72,12 +89,14 @@ def ensure(log: Log, cluster: Cluster, *, port: int | None, online: bool) -> str
         log.run("docker", "start", cluster.node)
     if state is not None and _half_made(cluster, log):
         log.note("removing a cluster whose making was interrupted")
-        log.run(tools.kind(log), "delete", "cluster", "--name", cluster.name, *_file(cluster))
+        log.run(tools.kind(log), "delete", "cluster", "--name", cluster.name, *cluster.file_flags)
         state = None
     if state is None:
         _create(log, cluster, port, online=online)
     elif cluster.kubectl("get", "--raw", "/readyz", limit=5) is None:
-        log.run(tools.kind(log), "export", "kubeconfig", "--name", cluster.name, *_file(cluster))
+        log.run(
+            tools.kind(log), "export", "kubeconfig", "--name", cluster.name, *cluster.file_flags
+        )
     _wait_ready(log, cluster)
     log.run("docker", "exec", cluster.node, "touch", _FINISHED)
     if state is None:
@@ -89,7 +108,7 @@ def delete(log: Log, cluster: Cluster) -> str:
     """Delete the cluster with everything in it; say whether there was one."""
     if docker.container_state(cluster.node) is None:
         return "there is none"
-    log.run(tools.kind(log), "delete", "cluster", "--name", cluster.name, *_file(cluster))
+    log.run(tools.kind(log), "delete", "cluster", "--name", cluster.name, *cluster.file_flags)
     if cluster.kubeconfig:
         cluster.kubeconfig.unlink(missing_ok=True)
     return "deleted"
@@ -195,10 +214,6 @@ def free_port(first: int, count: int = 20) -> int:
 _FINISHED = "/kind/metis-rag-finished"
 
 
-def _file(cluster: Cluster) -> list[str]:
-    return ["--kubeconfig", str(cluster.kubeconfig)] if cluster.kubeconfig else []
-
-
 def _half_made(cluster: Cluster, log: Log) -> bool:
     """Whether kind was interrupted while it made this cluster: nothing of worth can be in it."""
     inside = ["docker", "exec", cluster.node]
@@ -234,7 +249,7 @@ def _create(log: Log, cluster: Cluster, port: int | None, *, online: bool) -> No
     if cluster.kubeconfig:
         cluster.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
     log.run(
-        tools.kind(log), "create", "cluster", "--config", "-", "--wait", "0s", *_file(cluster),
+        tools.kind(log), "create", "cluster", "--config", "-", "--wait", "0s", *cluster.file_flags,
         stdin=text.encode(), limit=600,
     )  # fmt: skip
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from hack import pins
 from hack.cache import CACHE, made_whole
 from hack.gobuild import built
-from hack.kubernetes import ETCD, KUBERNETES
+from hack.kubernetes import ETCD, KUBERNETES, only_file
 from hack.process import Log
 
 FOLDER = CACHE / "control-plane" / f"v{pins.KUBERNETES}"
@@ -29,13 +30,17 @@ def ensure(log: Log, *, online: bool) -> str:
     if FOLDER.is_dir():
         return f"in {FOLDER}"
     with made_whole(FOLDER) as draft:
-        for name, image in _IMAGES.items():
-            if online:
-                container = log.output("docker", "create", image).strip().splitlines()[-1]
-                log.run("docker", "cp", f"{container}:/usr/local/bin/{name}", draft / name)
-                log.run("docker", "rm", container)
-            elif name == "etcd":
-                shutil.copy2(next(built(log, ETCD).iterdir()), draft / name)
-            else:
-                shutil.copy2(built(log, KUBERNETES) / name, draft / name)
+        (_copy_published if online else _compile)(log, draft)
     return f"in {FOLDER}"
+
+
+def _copy_published(log: Log, folder: Path) -> None:
+    for name, image in _IMAGES.items():
+        container = log.output("docker", "create", image).splitlines()[-1]
+        log.run("docker", "cp", f"{container}:/usr/local/bin/{name}", folder / name)
+        log.run("docker", "rm", container)
+
+
+def _compile(log: Log, folder: Path) -> None:
+    shutil.copy2(only_file(built(log, ETCD)), folder / "etcd")
+    shutil.copy2(built(log, KUBERNETES) / "kube-apiserver", folder / "kube-apiserver")

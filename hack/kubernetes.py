@@ -72,12 +72,13 @@ def compiled(log: Log) -> Programs:
     folder = built(log, KUBERNETES)
     return Programs(
         kubernetes=folder,
-        etcd=_only_file(built(log, ETCD)),
-        coredns=_only_file(built(log, COREDNS)),
-        local_path=_only_file(built(log, LOCAL_PATH)),
-        pause=_only_file(built(log, PAUSE)),
+        etcd=only_file(built(log, ETCD)),
+        coredns=only_file(built(log, COREDNS)),
+        local_path=only_file(built(log, LOCAL_PATH)),
+        pause=only_file(built(log, PAUSE)),
     )
 
 
-def _only_file(folder: Path) -> Path:
+def only_file(folder: Path) -> Path:
+    """The program in the folder of a build that makes just one."""
     return next(f for f in folder.iterdir() if f.is_file())

@@ -19,13 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 from typing import Any, TextIO
 
+from hack.cache import BIN
 from hack.errors import HackError, ToolMissing
 from hack.process import ended, start
 
-TOOLS = Path.home() / ".cache" / "metis-rag" / "bin"
 GROUP = "metisrag.dev"
 KUBECTL_LIMIT = 30.0
 FORWARD_LIMIT = 30.0
@@ -79,7 +78,7 @@ class Kubectl:
     """kubectl from PATH, or the one that the set-up fetched."""
 
     def __init__(self) -> None:
-        found = shutil.which("kubectl") or shutil.which("kubectl", path=TOOLS)
+        found = shutil.which("kubectl") or shutil.which("kubectl", path=BIN)
         if not found:
             raise ToolMissing(
                 "kubectl was not found in PATH nor in ~/.cache/metis-rag/bin",

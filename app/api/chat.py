@@ -61,11 +61,11 @@ async def query(question: Question, app: AppParts, user: CurrentUser) -> dict[st
     async with aclosing(_steps(app.engine, user.id, question)) as steps:
         async for step in steps:
             if isinstance(step, Found):
-                body |= _found(step) | {"model": step.model}
+                body |= _found(step)
             elif isinstance(step, Started):
                 body |= _ids(step)
             elif isinstance(step, Done):
-                body |= {"answer": step.answer, "citations": list(step.citations)}
+                body |= _done(step)
     return body
 
 
@@ -136,10 +136,10 @@ def _event(step: Step, ids: dict[str, str]) -> str:
     if isinstance(step, Started):
         return _sse("start", ids)
     if isinstance(step, Found):
-        return _sse("sources", _found(step) | {"model": step.model})
+        return _sse("sources", _found(step))
     if isinstance(step, Token):
         return _sse("token", {"text": step.text})
-    return _sse("done", ids | {"answer": step.answer, "citations": list(step.citations)})
+    return _sse("done", ids | _done(step))
 
 
 def _ids(step: Started) -> dict[str, str]:
@@ -153,7 +153,12 @@ def _found(step: Found) -> dict[str, Any]:
     return {
         "sources": [source.as_dict() for source in step.sources],
         "memory": step.memory.as_dict(),
+        "model": step.model,
     }
+
+
+def _done(step: Done) -> dict[str, Any]:
+    return {"answer": step.answer, "citations": list(step.citations)}
 
 
 def _sse(event: str, data: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core.config import Settings
 from app.db.session import AsyncSessionLocal
-from app.errors import AppError, OllamaError
+from app.errors import AppError
 from app.rag.memory import UserMemory
 from app.rag.ollama import Ollama, full_name
 
@@ -103,8 +103,6 @@ async def _limited(check: Awaitable[Any]) -> Component:
         found: Component = await asyncio.wait_for(check, LIMIT)
     except TimeoutError:
         return Component("error", f"no answer within {LIMIT:.0f} s")
-    except OllamaError as error:
-        return Component("error", error.message)
     except AppError as error:
         return Component("error", error.message)
     except Exception as error:  # noqa: BLE001 - the state of a thing is told, whatever it is

@@ -23,13 +23,11 @@ import httpx
 import pytest
 import yaml
 
+from hack import cluster as kind
 from hack import install, tools
-from hack.cache import CACHE
 
 ROOT = Path(__file__).parents[2]
 Found = TypeVar("Found")
-CLUSTER = "metis-test"
-KUBECONFIG = CACHE / f"{CLUSTER}.kubeconfig"
 
 
 class CommandError(AssertionError):
@@ -212,11 +210,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def cluster() -> Cluster:
     """The test cluster with the images of this checkout."""
     subprocess.run(
-        [sys.executable, "-m", "hack", "cluster", "up", "--name", CLUSTER],
+        [sys.executable, "-m", "hack", "cluster", "up", "--name", kind.TESTS],
         check=True,
         cwd=ROOT,
     )
-    return Cluster(KUBECONFIG, install.small_spec(), install.operator_image())
+    kubeconfig = kind.named(kind.TESTS).kubeconfig
+    assert kubeconfig is not None
+    return Cluster(kubeconfig, install.small_spec(), install.operator_image())
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from hack import control_plane
+from hack import control_plane, tools
 from tests.component.operator.harness import (
     ADMIN,
     OPERATOR,
@@ -29,7 +29,6 @@ from tests.component.operator.harness import (
     Operator,
     Wire,
     eventually,
-    program,
 )
 from tests.component.operator.world import World
 
@@ -150,7 +149,7 @@ def install_role(api: Api) -> None:
     """The role that the operator's chart gives it, and no more."""
     rendered = subprocess.run(
         [
-            program("helm"),
+            str(tools.helm()),
             "template",
             "op",
             str(ROOT / "charts/operator"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -22,8 +21,9 @@ import httpx
 import pytest
 import yaml
 
+from hack import tools
+
 ROOT = Path(__file__).parents[3]
-CACHE = Path.home() / ".cache" / "metis-rag"
 OPERATOR_NAMESPACE = "metis-system"
 ADMIN, OPERATOR = "admin-token", "operator-token"
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
@@ -50,14 +50,6 @@ CHILDREN = (
     "Deployment",
     "StatefulSet",
 )
-
-
-def program(name: str) -> str:
-    """A client program from the PATH or the project's cache."""
-    found = shutil.which(name) or shutil.which(name, path=str(CACHE / "bin"))
-    if found is None:
-        pytest.fail(f"{name} is missing: run `make test-tools`, or put it on the PATH.")
-    return found
 
 
 def eventually(check: Callable[[], Any], *, timeout: float = 20.0, what: str = "") -> Any:
@@ -219,7 +211,7 @@ class Operator:
             "METIS_CHART_DIR": str(ROOT / "charts/stack"),
             "METIS_CRD_FILE": str(ROOT / "charts/operator/crds/metisrags.metisrag.dev.yaml"),
             "METIS_OPERATOR_DEFAULTS_FILE": str(defaults),
-            "METIS_HELM": program("helm"),
+            "METIS_HELM": str(tools.helm()),
             "METIS_HTTP_HOST": "127.0.0.1",
             "METIS_HTTP_PORT": str(self.port),
             "METIS_PING_SECONDS": "1",

@@ -12,8 +12,10 @@ from metis_operator.core.objects import Owner
 from metis_operator.errors import RenderError
 from metis_operator.render import HelmUnavailableError, Renderer, digest_of_files
 
+from hack import tools
+
 STACK = Path(__file__).parents[3] / "charts/stack"
-HELM = shutil.which("helm") or str(Path.home() / ".cache/metis-rag/bin/helm")
+HELM = str(tools.helm())
 OWNER = Owner("demo", "team", "uid")
 
 

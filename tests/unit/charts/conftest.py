@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from hack import tools
 
 ROOT = Path(__file__).resolve().parents[3]
 Manifest = dict[str, Any]
@@ -48,11 +49,7 @@ class Rendered:
 
 
 def _helm_path() -> str:
-    cached = Path.home() / ".cache/metis-rag/bin/helm"
-    path = os.environ.get("METIS_HELM") or shutil.which("helm") or str(cached)
-    if not Path(path).exists():
-        pytest.fail("helm is missing: run `make test-tools`, or name it in METIS_HELM")
-    return path
+    return os.environ.get("METIS_HELM") or str(tools.helm())
 
 
 @pytest.fixture(scope="session")

@@ -197,7 +197,7 @@ def test_help_tells_usage_environment_and_exit_statuses(capsys):
 
 def test_without_kubectl_it_says_where_to_get_it(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(reach, "TOOLS", tmp_path)
+    monkeypatch.setattr(reach, "BIN", tmp_path)
     assert ask.main(["Why?"]) == Exit.CLUSTER
     assert "make up" in capsys.readouterr().err
 
