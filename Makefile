@@ -1,7 +1,7 @@
 # The one list of commands. `make` alone prints it.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-export INSTANCE Q
+export GROUP INSTANCE Q
 
 # uv from PATH, or fetched into ~/.cache/metis-rag/uv; it sets up everything else that is Python.
 UV = uv=$$(hack/uv) && "$$uv"
@@ -45,7 +45,10 @@ test-cluster:  ## The kind cluster of the end-to-end tests, with the images of t
 test: lint test-tools test-cluster  ## Lint, unit, component, and end-to-end on a kind cluster of its own
 	@$(RUN) pytest -m 'not full' $(TIERS)
 
+bench:  ## Measure ourselves beside a peer into docs/benchmarks.md: make bench [GROUP=mem0]
+	@$(RUN) python -m tests.bench $(if $(GROUP),--group "$$GROUP")
+
 test-full: lint test-tools test-cluster  ## The long tests too
 	@$(RUN) pytest $(TIERS)
 
-.PHONY: help up ask down images lint generate test-unit test-tools test-cluster test test-full
+.PHONY: help up ask down images lint generate test-unit test-tools test-cluster test bench test-full
