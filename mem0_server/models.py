@@ -119,6 +119,9 @@ class Message(BaseModel):
     id: Annotated[int, Field(description="Grows with every message; gives the order")]
     role: str
     content: str
+    idempotency_key: Annotated[
+        str | None, Field(description="The key it was appended under: tells it from one like it")
+    ] = None
     created_at: datetime
 
 

@@ -133,6 +133,17 @@ class EnhancedMem0Client:
 
         The same ``idempotency_key`` again stores nothing more. Agent and human must exist.
         """
+        self.send_message(agent_id, human_id, message, idempotency_key)
+        return True
+
+    def send_message(
+        self,
+        agent_id: str,
+        human_id: str,
+        message: Mapping[str, str],
+        idempotency_key: str | None = None,
+    ) -> None:
+        """As :meth:`append_message`, but raises Mem0Error: for who must know why it failed."""
         with self._writing(agent_id, human_id, (agent_id, human_id), "recall"):
             self.client.append_message(
                 agent_id=agent_id,
@@ -140,7 +151,6 @@ class EnhancedMem0Client:
                 message=message,
                 idempotency_key=idempotency_key,
             )
-        return True
 
     @never_raises(list)
     def get_recall_memory(self, agent_id: str, human_id: str, limit: int = 10) -> list[Json]:
@@ -168,6 +178,19 @@ class EnhancedMem0Client:
 
         The same ``idempotency_key`` again stores nothing more. Agent and human must exist.
         """
+        self.send_record(agent_id, human_id, data, kind, replace, idempotency_key)
+        return True
+
+    def send_record(
+        self,
+        agent_id: str,
+        human_id: str,
+        data: Json,
+        kind: str,
+        replace: bool = False,
+        idempotency_key: str | None = None,
+    ) -> None:
+        """As :meth:`create_archival_memory`, but raises Mem0Error."""
         with self._writing(agent_id, human_id, (agent_id, human_id, kind), "archival", "search"):
             self.client.create_archival_memory(
                 agent_id=agent_id,
@@ -177,7 +200,15 @@ class EnhancedMem0Client:
                 replace=replace,
                 idempotency_key=idempotency_key,
             )
-        return True
+
+    def send_deletion(self, human_id: str) -> None:
+        """Delete all that Mem0 holds about the human, who need not exist; raises Mem0Error."""
+        try:
+            self.client.delete_human(human_id=human_id)
+        except Mem0NotFoundError:
+            pass
+        finally:
+            self.clear_cache()  # whose entries are his is not worth an index: this is rare
 
     @never_raises(list)
     def get_archival_memory(

@@ -135,6 +135,13 @@ class Mem0Client:
         path = _path("humans", human_id)
         return self._call("create_human", "PUT", path, json={"name": name})
 
+    def delete_human(self, human_id: str) -> Json:
+        """Delete all that is held about the human and return the counts.
+
+        :raises Mem0NotFoundError: there is none of that id.
+        """
+        return self._call("delete_human", "DELETE", _path("humans", human_id))
+
     def append_message(
         self,
         agent_id: str,

@@ -13,14 +13,14 @@ _APPEND = """
 INSERT INTO recall (agent_id, human_id, role, content, idempotency_key)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (human_id, agent_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-RETURNING id, role, content, created_at
+RETURNING id, role, content, idempotency_key, created_at
 """
 _APPENDED = """
-SELECT id, role, content, created_at FROM recall
+SELECT id, role, content, idempotency_key, created_at FROM recall
 WHERE agent_id = $1 AND human_id = $2 AND idempotency_key = $3
 """
 _NEWEST = """
-SELECT id, role, content, created_at FROM recall
+SELECT id, role, content, idempotency_key, created_at FROM recall
 WHERE agent_id = $1 AND human_id = $2 AND id < $3
 ORDER BY id DESC LIMIT $4
 """
