@@ -25,6 +25,7 @@ from hack import tools
 
 ROOT = Path(__file__).parents[3]
 OPERATOR_NAMESPACE = "metis-system"
+OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:op-operator"
 ADMIN, OPERATOR = "admin-token", "operator-token"
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
@@ -133,13 +134,18 @@ class Api:
             headers={"Content-Type": "application/apply-patch+yaml"},
         )
 
+    def operator_calls(self) -> list[dict[str, Any]]:
+        """Every finished request of the operator's so far: an audit entry each."""
+        lines = self.audit.read_text().splitlines()
+        return [e for e in map(json.loads, lines) if e["stage"] != "ResponseStarted"]
+
     def operator_writes(self) -> list[str]:
-        """Every write the operator has made so far, as ``verb path`` lines."""
-        lines = []
-        for line in self.audit.read_text().splitlines():
-            entry = json.loads(line)
-            lines.append(f"{entry['verb']} {entry['requestURI'].split('?')[0]}")
-        return lines
+        """Every write the operator has made so far, as ``verb path`` lines, but of its Lease."""
+        return [
+            f"{e['verb']} {e['requestURI'].split('?')[0]}"
+            for e in self.operator_calls()
+            if e["verb"] in WRITES and e["objectRef"]["resource"] != "leases"
+        ]
 
 
 class Wire:
