@@ -21,7 +21,8 @@ def test_every_dependency_has_a_reason() -> None:
     cells = [row.split("|") for row in text.splitlines() if row.startswith("| ")]
     named = {name.strip() for row in cells for name in row[1].split(",")} - {"package"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert named == dependencies(project["dependency-groups"])
+    groups = {**project["dependency-groups"], "project": project["project"]["dependencies"]}
+    assert named == dependencies(groups)
 
 
 def test_every_relative_link_leads_somewhere() -> None:

@@ -170,9 +170,9 @@ def test_the_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "env", "code", "said"),
     [
-        (["fly"], {}, 2, "invalid choice"),
-        ([], {}, 2, "COMMAND"),
-        (["credentials"], {}, 2, "--instance"),
+        (["fly"], {}, 64, "invalid choice"),
+        ([], {}, 64, "COMMAND"),
+        (["credentials"], {}, 64, "--instance"),
         (["run"], {"METIS_CHART_DIR": "/nowhere"}, 1, "set METIS_CHART_DIR"),
     ],
 )
