@@ -33,6 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
         await services.database.open()
         tasks = [
             asyncio.create_task(services.indexer.run(), name="indexer"),
+            asyncio.create_task(services.inference.run(), name="inference"),
             asyncio.create_task(services.keys.watch(), name="keys"),
         ]
         yield

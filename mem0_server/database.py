@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import asyncpg  # type: ignore[import-untyped]
@@ -42,6 +43,7 @@ class Connection(Protocol):
 
 
 CONNECT_TIMEOUT = 5.0
+LONG_SECONDS = 600
 _AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutting down, starting up, statement timeout
@@ -107,6 +109,16 @@ class Database:
         async with self._acquired(work) as connection, connection.transaction():
             yield connection
 
+    @contextlib.asynccontextmanager
+    async def long_transaction(self, work: str) -> AsyncIterator[Connection]:
+        """As :meth:`transaction`, for what takes as long as there are rows: no usual time limit.
+
+        :raises DatabaseUnavailableError: the database does not answer, or not in ten minutes.
+        """
+        async with self.transaction(work) as connection:
+            await connection.execute(f"SET LOCAL statement_timeout = '{LONG_SECONDS}s'")
+            yield _Patient(connection)
+
     def measure(self) -> None:
         """Bring the pool's gauges up to date."""
         size, idle = (
@@ -162,6 +174,16 @@ class Database:
                 f"the database {self._settings.database_name} did not do {work!r}: {cause}; "
                 "try again"
             ) from error
+
+
+class _Patient:
+    """A connection that waits as long for each statement as a long transaction may take."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(getattr(self._connection, name), timeout=LONG_SECONDS + 2)
 
 
 async def _reset(connection: Any) -> None:

@@ -59,6 +59,20 @@ class Metrics:
         self.index_failures = Counter(
             "mem0_index_failures", "Failed attempts to index, by code", ["code"], registry=registry
         )
+        self.infer_backlog = Gauge(
+            "mem0_infer_backlog",
+            "Messages in which facts are still to be found",
+            registry=registry,
+        )
+        self.inferred = Counter(
+            "mem0_infer_messages", "Messages in which facts were looked for", registry=registry
+        )
+        self.infer_failures = Counter(
+            "mem0_infer_failures",
+            "Failed attempts to find facts, by code",
+            ["code"],
+            registry=registry,
+        )
         self.threads = Gauge(
             "mem0_library_calls",
             "Calls into mem0ai by state; each running one holds a thread",

@@ -17,6 +17,8 @@ from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 MEM0_KIND = "mem0"
+# The roles whose messages mem0ai reads when it finds facts.
+READ_ROLES = frozenset({"system", "user", "assistant"})
 # A NUL as JSON writes it: not one after an odd backslash, which is a backslash and "u0000".
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
@@ -111,6 +113,13 @@ class MessageBody(Body):
 
     role: Annotated[Role, Field(examples=["user"])]
     content: Annotated[Text, Field(examples=["My train leaves at nine."])]
+    infer: Annotated[
+        bool | None,
+        Field(
+            description="Find facts in it after the answer, and keep them as memories; left out, "
+            "the deployment decides"
+        ),
+    ] = None
 
 
 class Message(BaseModel):
@@ -226,4 +235,5 @@ class Status(BaseModel):
     accepted_keys: Annotated[list[str], Field(description="First 12 hex digits of each SHA-256")]
     schema_version: str
     backlog: Annotated[int, Field(description="Records that wait to be indexed")]
+    infer_backlog: Annotated[int, Field(description="Messages in which facts are to be found")]
     embeddings: EmbeddingStatus

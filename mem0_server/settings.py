@@ -78,6 +78,10 @@ class Settings(BaseSettings):
     index_threads: int = Field(default=4, ge=1, le=64)
     index_batch: int = Field(default=16, ge=1, le=256)
     index_poll: float = Field(default=2, gt=0, description="seconds between looks at the queue")
+    infer_on_append: bool = Field(
+        default=False, description="find facts in appended messages, where a call does not say"
+    )
+    infer_poll: float = Field(default=5, gt=0, description="seconds between looks at its queue")
 
     mem0_dir: Path = Path(tempfile.gettempdir()) / "mem0"
     host: str = "0.0.0.0"  # noqa: S104 - a server in a container listens on the pod's address

@@ -11,6 +11,7 @@ from mem0_server.api.services import Parts
 from mem0_server.errors import InvalidInputError
 from mem0_server.models import (
     MEM0_KIND,
+    READ_ROLES,
     AgentId,
     FoundRecord,
     FoundRecords,
@@ -57,9 +58,13 @@ async def append(
     idempotency_key: IdempotencyKey = None,
 ) -> Message:
     """Append a message to the conversation."""
+    wanted = parts.settings.infer_on_append if body.infer is None else body.infer
+    infer = wanted and body.role in READ_ROLES
     message, new = await parts.recall.append(
-        agent_id, human_id, body.role, body.content, idempotency_key
+        agent_id, human_id, body.role, body.content, idempotency_key, infer=infer
     )
+    if infer:
+        parts.inference.wake()
     if not new:
         response.status_code = 200
     return message

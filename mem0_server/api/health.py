@@ -35,8 +35,10 @@ async def metrics(parts: Parts) -> Response:
     parts.database.measure()
     try:
         await parts.indexer.backlog()
+        await parts.inference.backlog()
     except DatabaseUnavailableError:
         parts.metrics.backlog.set(float("nan"))
+        parts.metrics.infer_backlog.set(float("nan"))
     return Response(parts.metrics.render(), media_type=parts.metrics.content_type)
 
 
@@ -47,6 +49,7 @@ async def status(parts: Parts) -> Status:
         accepted_keys=parts.keys.fingerprints,
         schema_version=await _schema_version(parts),
         backlog=await parts.indexer.backlog(),
+        infer_backlog=await parts.inference.backlog(),
         embeddings=parts.indexer.status,
     )
 

@@ -7,105 +7,31 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from mem0_server.api.errors import documented
+from mem0_server.api.mem0_models import (
+    AddBody,
+    ChangeBody,
+    FindBody,
+    Mem0Change,
+    Mem0Done,
+    Mem0Event,
+    Mem0Events,
+    Mem0Memories,
+    Mem0Memory,
+)
 from mem0_server.api.services import Parts
 from mem0_server.errors import InvalidInputError, MemoryNotFoundError
-from mem0_server.index.extraction import Fact, extract
-from mem0_server.index.text import payload_of
-from mem0_server.models import MEM0_KIND, Identifier, Object, Text
-from mem0_server.store.jobs import Job, Scope
-from mem0_server.store.mem0 import Memory, NewMemory, new_memory
+from mem0_server.index.text import memory_data
+from mem0_server.models import MEM0_KIND, Identifier
+from mem0_server.store.jobs import Scope
+from mem0_server.store.mem0 import Memory, new_memory
 
 router = APIRouter(tags=["mem0"])
 
 MAX_MEMORIES = 1000
 
-
-class Mem0Message(BaseModel):
-    """One message in mem0's form."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    role: Annotated[Text, Field(min_length=1, max_length=50, examples=["user"])]
-    content: Annotated[Text, Field(examples=["I am a vegetarian."])]
-    name: Annotated[Text | None, Field(max_length=200)] = None
-
-
-class AddBody(BaseModel):
-    """What mem0's ``add`` takes; fields of mem0 that mean nothing here are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    messages: Mem0Message | list[Mem0Message] | Text
-    user_id: Identifier | None = None
-    agent_id: Identifier | None = None
-    run_id: Identifier | None = None
-    metadata: Object | None = None
-    infer: Annotated[bool, Field(description="Keep the facts found, not the messages")] = True
-    prompt: Annotated[Text | None, Field(description="Instructions for finding facts")] = None
-    memory_type: str | None = None
-
-
-class FindBody(BaseModel):
-    """What mem0's ``search`` takes."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    query: Text
-    user_id: Identifier | None = None
-    agent_id: Identifier | None = None
-    run_id: Identifier | None = None
-    filters: Object | None = None
-    limit: Annotated[int, Field(ge=1, le=100, validation_alias=AliasChoices("top_k", "limit"))] = 20
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.1
-
-
-class Mem0Memory(BaseModel):
-    """A memory in mem0's form; fields that mem0 leaves out when they are empty are left out."""
-
-    id: str
-    memory: str
-    hash: str | None = None
-    metadata: dict[str, Any] | None = None
-    score: float | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
-    user_id: str | None = None
-    agent_id: str | None = None
-    run_id: str | None = None
-    actor_id: str | None = None
-    role: str | None = None
-    attributed_to: str | None = None
-
-
-class Mem0Event(BaseModel):
-    """What happened to one memory."""
-
-    id: str
-    memory: str
-    event: str
-    actor_id: str | None = None
-    role: str | None = None
-
-
-class Mem0Memories(BaseModel):
-    """Memories under ``results``, as mem0 answers."""
-
-    results: list[Mem0Memory]
-
-
-class Mem0Events(BaseModel):
-    """Events under ``results``, as mem0 answers."""
-
-    results: list[Mem0Event]
-
-
-class Mem0Done(BaseModel):
-    """mem0's answer to a deletion."""
-
-    message: str
+Id = Annotated[Identifier | None, Query()]
 
 
 @router.post("/memories", response_model_exclude_unset=True, responses=documented(503))
@@ -118,9 +44,14 @@ async def add(body: AddBody, parts: Parts) -> Mem0Events:
         )
     said = _messages(body)
     if body.infer:
-        return await _infer(body, parts, scope, said)
+        found = await parts.inference.infer(scope, said, body.metadata, body.prompt)
+        return Mem0Events(
+            results=[
+                Mem0Event(id=str(one.id), memory=one.data["memory"], event="ADD") for one in found
+            ]
+        )
     data = [
-        _data(one["content"], body.metadata, role=one["role"], actor_id=one.get("name"))
+        memory_data(one["content"], body.metadata, role=one["role"], actor_id=one.get("name"))
         for one in said
         if one["role"] != "system"
     ]
@@ -143,9 +74,9 @@ async def add(body: AddBody, parts: Parts) -> Mem0Events:
 @router.get("/memories", response_model_exclude_unset=True, responses=documented(503))
 async def list_memories(
     parts: Parts,
-    user_id: Annotated[Identifier | None, Query()] = None,
-    agent_id: Annotated[Identifier | None, Query()] = None,
-    run_id: Annotated[Identifier | None, Query()] = None,
+    user_id: Id = None,
+    agent_id: Id = None,
+    run_id: Id = None,
     top_k: Annotated[int, Query(ge=1, le=MAX_MEMORIES)] = 20,
 ) -> Mem0Memories:
     """The newest memories, newest first."""
@@ -162,11 +93,45 @@ async def get_memory(memory_id: UUID, parts: Parts) -> Mem0Memory:
     return _shown(found[memory_id])
 
 
+@router.put("/memories/{memory_id}", responses=documented(404, 503))
+async def update_memory(memory_id: UUID, body: ChangeBody, parts: Parts) -> Mem0Done:
+    """Change one memory's text, add to its metadata."""
+    text = body.text if body.text is not None else body.data
+    await parts.memories.update(memory_id, text, body.metadata)
+    parts.indexer.wake()
+    return Mem0Done(message="Memory updated successfully!")
+
+
+@router.get("/memories/{memory_id}/history", responses=documented(503))
+async def memory_history(memory_id: UUID, parts: Parts) -> list[Mem0Change]:
+    """What became of one memory, oldest first; after a deletion without its words."""
+    return [
+        Mem0Change(**event, is_deleted=event["event"] == "DELETE")
+        for event in await parts.history.of_memory(memory_id)
+    ]
+
+
 @router.delete("/memories/{memory_id}", responses=documented(404, 503))
 async def delete_memory(memory_id: UUID, parts: Parts) -> Mem0Done:
     """Delete one memory."""
     await parts.memories.delete(memory_id)
     return Mem0Done(message="Memory deleted successfully")
+
+
+@router.delete("/memories", responses=documented(503))
+async def delete_memories(
+    parts: Parts, user_id: Id = None, agent_id: Id = None, run_id: Id = None
+) -> Mem0Done:
+    """Delete the memories of a user, an agent or a run, and what was said there lately."""
+    await parts.memories.delete_all(_scope(user_id, agent_id, run_id))
+    return Mem0Done(message="All relevant memories deleted")
+
+
+@router.post("/reset", responses=documented(503))
+async def reset(parts: Parts) -> Mem0Done:
+    """Delete every memory of this interface; recall and archival records stay."""
+    await parts.memories.reset()
+    return Mem0Done(message="All memories reset")
 
 
 @router.post("/search", response_model_exclude_unset=True, responses=documented(503))
@@ -199,28 +164,6 @@ async def search(body: FindBody, parts: Parts) -> Mem0Memories:
     )
 
 
-async def _infer(
-    body: AddBody, parts: Parts, scope: Scope, said: list[dict[str, Any]]
-) -> Mem0Events:
-    """Find the facts, then store them, their vectors and what was said in one transaction."""
-    collection = await parts.indexer.open()
-    last = await parts.memories.last_said(scope)
-    facts = await extract(parts.library, parts.settings, said, last, scope, body.prompt)
-    memories = [await _embedded(parts, scope, fact, body.metadata) for fact in facts]
-    await parts.memories.add(scope, memories, said, collection)
-    events = [Mem0Event(id=str(fact.record_id), memory=fact.text, event="ADD") for fact in facts]
-    return Mem0Events(results=events)
-
-
-async def _embedded(
-    parts: Parts, scope: Scope, fact: Fact, metadata: dict[str, Any] | None
-) -> NewMemory:
-    data = _data(fact.text, metadata, attributed_to=fact.attributed_to)
-    job = Job(fact.record_id, scope, MEM0_KIND, data, "")
-    lemmas = await parts.library.lemmas([fact.text])
-    return NewMemory(data, fact.record_id, fact.vector, payload_of(job, fact.text, lemmas[0]))
-
-
 def _messages(body: AddBody) -> list[dict[str, Any]]:
     given = body.messages
     if isinstance(given, str):
@@ -241,17 +184,8 @@ def _scope(user_id: str | None, agent_id: str | None, run_id: str | None) -> Sco
     return Scope(human_id=user_id, agent_id=agent_id, run_id=run_id)
 
 
-def _data(memory: str, metadata: dict[str, Any] | None, **more: str | None) -> dict[str, Any]:
-    """What is stored of a memory; empty fields are left out."""
-    data: dict[str, Any] = {"memory": memory}
-    if metadata:
-        data["metadata"] = metadata
-    return {**data, **{name: value for name, value in more.items() if value}}
-
-
 def _shown(memory: Memory, score: float | None = None) -> Mem0Memory:
     text = memory.data.get("memory", "")
-    created = memory.created_at.isoformat()
     optional = {
         "user_id": memory.scope.human_id,
         "agent_id": memory.scope.agent_id,
@@ -266,7 +200,7 @@ def _shown(memory: Memory, score: float | None = None) -> Mem0Memory:
         hash=hashlib.md5(text.encode(), usedforsecurity=False).hexdigest(),
         metadata=memory.data.get("metadata"),
         score=score,
-        created_at=created,
-        updated_at=created,
+        created_at=memory.created_at.isoformat(),
+        updated_at=memory.updated_at.isoformat(),
         **{name: value for name, value in optional.items() if value is not None},
     )

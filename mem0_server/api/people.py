@@ -66,21 +66,27 @@ async def export_human(human_id: HumanId, parts: Parts) -> StreamingResponse:
 async def _lines(parts: Parts, human: Human) -> AsyncIterator[str]:
     """Pages, so that a slow reader holds no connection; an export that ends early has no end."""
     yield _line("human", human.model_dump(mode="json"))
-    messages = records = after = 0
-    while page := await parts.recall.page(human.id, after, PAGE):
-        for message in page:
+    counts = {"messages": 0, "records": 0, "history": 0, "said": 0}
+    last = ("", 0)
+    while messages := await parts.recall.page(human.id, last, PAGE):
+        for message in messages:
             yield _line("message", message)
-        messages += len(page)
-        after = int(str(page[-1]["id"]))
-    after = 0
-    while found := await parts.archival.page(human.id, after, PAGE):
-        for record in found:
-            yield _line("record", {k: v for k, v in record.items() if k != "seq"})
-        records += len(found)
-        after = found[-1]["seq"]
+        counts["messages"] += len(messages)
+        last = (str(messages[-1]["agent_id"]), int(str(messages[-1]["id"])))
+    for kind, counted, page in (
+        ("record", "records", parts.archival.page),
+        ("history", "history", parts.history.page),
+    ):
+        after = 0
+        while rows := await page(human.id, after, PAGE):
+            for row in rows:
+                yield _line(kind, {name: value for name, value in row.items() if name != "seq"})
+            counts[counted] += len(rows)
+            after = rows[-1]["seq"]
     for said in await parts.memories.said_by(human.id):
+        counts["said"] += 1
         yield _line("said", said)
-    yield _line("end", {"messages": messages, "records": records})
+    yield _line("end", counts)
 
 
 def _line(kind: str, content: dict[str, Any]) -> str:

@@ -9,11 +9,14 @@ from fastapi import Depends, Request
 
 from mem0_server.database import Database
 from mem0_server.index.indexer import Indexer
+from mem0_server.index.inference import Inference
 from mem0_server.index.library import Library
 from mem0_server.keys import KeyRing
 from mem0_server.metrics import Metrics
 from mem0_server.settings import Settings
 from mem0_server.store.archival import Archival
+from mem0_server.store.history import History
+from mem0_server.store.infer import InferJobs
 from mem0_server.store.jobs import Jobs
 from mem0_server.store.mem0 import Memories
 from mem0_server.store.people import People
@@ -32,9 +35,11 @@ class Services:
     recall: Recall
     archival: Archival
     memories: Memories
+    history: History
     jobs: Jobs
     library: Library
     indexer: Indexer
+    inference: Inference
     draining: bool = False
 
 
@@ -44,18 +49,24 @@ def build(settings: Settings, keys: KeyRing) -> Services:
     database = Database(settings, metrics)
     jobs = Jobs(database)
     library = Library(settings, metrics)
+    indexer = Indexer(settings, metrics, jobs, library)
+    recall, memories = Recall(database), Memories(database)
     return Services(
         settings=settings,
         metrics=metrics,
         keys=keys,
         database=database,
         people=People(database),
-        recall=Recall(database),
+        recall=recall,
         archival=Archival(database),
-        memories=Memories(database),
+        memories=memories,
+        history=History(database),
         jobs=jobs,
         library=library,
-        indexer=Indexer(settings, metrics, jobs, library),
+        indexer=indexer,
+        inference=Inference(
+            settings, metrics, library, indexer, memories, recall, InferJobs(database)
+        ),
     )
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from mem0_server.errors import ModelFailedError
 from mem0_server.index.library import Library
 from mem0_server.index.text import filters_of
-from mem0_server.models import MEM0_KIND
+from mem0_server.models import MEM0_KIND, READ_ROLES, storable_text
 from mem0_server.settings import Settings
 from mem0_server.store.jobs import Scope
 from mem0_server.store.sql import quoted
@@ -44,11 +45,15 @@ class _Collector:
     def insert(
         self, *, vectors: list[list[float]], ids: list[str], payloads: list[dict[str, Any]]
     ) -> None:
-        """Collect the rows."""
-        self.facts += [
-            Fact(UUID(one), payload["data"], vector, payload.get("attributed_to"))
-            for one, vector, payload in zip(ids, vectors, payloads, strict=True)
-        ]
+        """Collect the rows, but for what cannot be stored as text."""
+        for one, vector, payload in zip(ids, vectors, payloads, strict=True):
+            try:
+                text = storable_text(payload["data"])
+            except ValueError:
+                continue
+            attributed = payload.get("attributed_to")
+            who = attributed if isinstance(attributed, str) and "\x00" not in attributed else None
+            self.facts.append(Fact(UUID(one), text, vector, who))
 
 
 @dataclass(slots=True)
@@ -81,7 +86,10 @@ async def extract(
     ``last``: what was said before, oldest first. ``prompt``: instructions of the caller's own.
 
     :raises OllamaError: Ollama is away, has no such model, or takes too long.
+    :raises ModelFailedError: the model's answer has not the form that mem0ai asks for.
     """
+    if not any(one["role"] in READ_ROLES and one["content"].strip() for one in messages):
+        return []
     memory = copy.copy(library.memory)
     collector = _Collector(memory.vector_store)
     memory.vector_store, memory.db = collector, _Context(last)
@@ -95,6 +103,11 @@ async def extract(
         except LLMError as error:
             # The cause says whether the model is missing or Ollama away.
             raise error.__cause__ or error from None
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ModelFailedError(
+                f"the model {settings.llm_model!r} answered in a form that mem0ai cannot read; "
+                "a larger model may do better"
+            ) from error
 
     await library.call(add, within=settings.extraction_timeout)
     return collector.facts

@@ -54,6 +54,14 @@ def _lines(value: Any, path: str) -> list[str]:
     return [f"{path}: {value}" if path else str(value)]
 
 
+def memory_data(memory: str, metadata: dict[str, Any] | None, **more: str | None) -> dict[str, Any]:
+    """What is stored of a memory of mem0's; empty fields are left out."""
+    data: dict[str, Any] = {"memory": memory}
+    if metadata:
+        data["metadata"] = metadata
+    return {**data, **{name: value for name, value in more.items() if value}}
+
+
 def collection_name(model: str, dimensions: int) -> str:
     """The table for ``model``; short enough for the names that are built from it."""
     slug = re.sub(r"[^a-z0-9]+", "_", model.lower()).strip("_")[:16]

@@ -52,7 +52,7 @@ SELECT id, kind, data::text AS data, created_at FROM archival
 WHERE agent_id = $1 AND human_id = $2 AND id = ANY($3)
 """
 _PAGE = """
-SELECT seq, id, agent_id, run_id, kind, data::text AS data, created_at FROM archival
+SELECT seq, id, agent_id, run_id, kind, data::text AS data, created_at, updated_at FROM archival
 WHERE human_id = $1 AND seq > $2 ORDER BY seq LIMIT $3
 """
 

@@ -19,11 +19,11 @@ LEASE_SECONDS = 120
 MAX_BACKOFF_SECONDS = 300
 REGISTER_LOCK = 8_050_002
 
+_DUE = "j.collection = $1 AND j.not_before <= now()"
 _CLAIM = """
 WITH due AS (
-    SELECT j.collection, j.record_id FROM index_jobs j
-    WHERE j.collection = $1 AND j.not_before <= now()
-    ORDER BY j.not_before LIMIT $3 FOR UPDATE SKIP LOCKED
+    SELECT j.collection, j.record_id FROM {jobs}
+    ORDER BY j.not_before LIMIT $3 FOR UPDATE OF j SKIP LOCKED
 ), leased AS (
     UPDATE index_jobs j SET lease = $2, not_before = now() + make_interval(secs => $4)
     FROM due WHERE j.collection = due.collection AND j.record_id = due.record_id
@@ -31,24 +31,6 @@ WITH due AS (
 )
 SELECT a.id, a.agent_id, a.human_id, a.run_id, a.kind, a.data::text AS data, a.created_at
 FROM leased JOIN archival a ON a.id = leased.record_id ORDER BY a.seq
-"""
-_CLAIM_SCOPED = _CLAIM.replace(
-    "WHERE j.collection = $1 AND",
-    "JOIN archival s ON s.id = j.record_id\n"
-    "    WHERE s.human_id IS NOT DISTINCT FROM coalesce($5, s.human_id)\n"
-    "      AND s.agent_id IS NOT DISTINCT FROM coalesce($6, s.agent_id)\n"
-    "      AND s.run_id IS NOT DISTINCT FROM coalesce($7, s.run_id)\n"
-    "      AND j.collection = $1 AND",
-).replace("FOR UPDATE SKIP", "FOR UPDATE OF j SKIP")
-# Due but not ours to claim is another's claim that has not been committed yet.
-_WAITED_FOR = """
-SELECT EXISTS (
-    SELECT FROM index_jobs j JOIN archival s ON s.id = j.record_id
-    WHERE j.collection = $1 AND (j.lease IS NOT NULL OR j.not_before <= now())
-      AND s.human_id IS NOT DISTINCT FROM coalesce($2, s.human_id)
-      AND s.agent_id IS NOT DISTINCT FROM coalesce($3, s.agent_id)
-      AND s.run_id IS NOT DISTINCT FROM coalesce($4, s.run_id)
-)
 """
 # Skips a record that is being deleted: its job goes with it, and nobody waits for anybody.
 _STILL_MINE = """
@@ -75,6 +57,14 @@ class Scope:
     human_id: str | None = None
     agent_id: str | None = None
     run_id: str | None = None
+
+
+def conditions(scope: Scope, *, start: int, table: str = "") -> tuple[str, list[str]]:
+    """SQL that holds for the rows of ``scope``, and its arguments, the first of them ``$start``."""
+    ids = {"human_id": scope.human_id, "agent_id": scope.agent_id, "run_id": scope.run_id}
+    given = {name: value for name, value in ids.items() if value is not None}
+    places = enumerate(given, start=start)
+    return " AND ".join(f"{table}{name} = ${n}" for n, name in places), list(given.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +143,17 @@ class Jobs:
     ) -> tuple[UUID, list[Job]]:
         """Lease up to ``limit`` due jobs (of ``scope``), the longest due first."""
         lease = uuid4()
-        arguments: list[Any] = [collection, lease, limit, LEASE_SECONDS]
+        jobs = f"index_jobs j WHERE {_DUE}"
+        given: list[str] = []
         if scope is not None:
-            arguments += [scope.human_id, scope.agent_id, scope.run_id]
+            where, given = conditions(scope, start=5, table="s.")
+            jobs = f"archival s JOIN index_jobs j ON j.record_id = s.id WHERE {_DUE} AND {where}"
+        statement = _CLAIM.replace("{jobs}", jobs)
         async with self._database.use("index_claim") as connection:
-            rows = await connection.fetch(_CLAIM if scope is None else _CLAIM_SCOPED, *arguments)
-        jobs = [
+            rows = await connection.fetch(
+                statement, collection, lease, limit, LEASE_SECONDS, *given
+            )
+        claimed = [
             Job(
                 record_id=row["id"],
                 scope=Scope(row["human_id"], row["agent_id"], row["run_id"]),
@@ -168,16 +163,21 @@ class Jobs:
             )
             for row in rows
         ]
-        return lease, jobs
+        return lease, claimed
 
     async def is_waited_for(self, collection: str, scope: Scope) -> bool:
         """Whether records of ``scope`` are about to be indexed, those put off not counted."""
-        async with self._database.use("index_waited_for") as connection:
-            return bool(
-                await connection.fetchval(
-                    _WAITED_FOR, collection, scope.human_id, scope.agent_id, scope.run_id
-                )
+        # Due but not ours to claim is another's claim that has not been committed yet.
+        where, given = conditions(scope, start=2, table="s.")
+        statement = f"""
+            SELECT EXISTS (
+                SELECT FROM archival s JOIN index_jobs j ON j.record_id = s.id
+                WHERE j.collection = $1 AND (j.lease IS NOT NULL OR j.not_before <= now())
+                  AND {where}
             )
+            """  # noqa: S608 - column names
+        async with self._database.use("index_waited_for") as connection:
+            return bool(await connection.fetchval(statement, collection, *given))
 
     async def finish(self, collection: str, lease: UUID, rows: list[IndexRow]) -> int:
         """Write the rows whose job is still ours and take those jobs away, in one transaction."""

@@ -74,7 +74,7 @@ class People:
 
         :raises HumanNotFoundError: there is none of that id.
         """
-        async with self._database.transaction("human_delete") as connection:
+        async with self._database.long_transaction("human_delete") as connection:
             # Holds up writers of this human; they then find the human gone.
             found = await connection.fetchval(
                 "SELECT id FROM humans WHERE id = $1 FOR UPDATE", human_id

@@ -15,6 +15,13 @@ VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (human_id, agent_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING id, role, content, idempotency_key, created_at
 """
+# The same, and in the same statement the note that facts are to be found in it.
+_APPEND_AND_INFER = f"""
+WITH message AS ({_APPEND}), job AS (
+    INSERT INTO infer_jobs (message_id, agent_id, human_id) SELECT id, $1, $2 FROM message
+)
+SELECT id, role, content, created_at FROM message
+"""  # noqa: S608 - our own text
 _APPENDED = """
 SELECT id, role, content, idempotency_key, created_at FROM recall
 WHERE agent_id = $1 AND human_id = $2 AND idempotency_key = $3
@@ -24,9 +31,10 @@ SELECT id, role, content, idempotency_key, created_at FROM recall
 WHERE agent_id = $1 AND human_id = $2 AND id < $3
 ORDER BY id DESC LIMIT $4
 """
+# In the order of an index, conversation by conversation.
 _PAGE = """
 SELECT id, agent_id, role, content, created_at FROM recall
-WHERE human_id = $1 AND id > $2 ORDER BY id LIMIT $3
+WHERE human_id = $1 AND (agent_id, id) > ($2, $3) ORDER BY agent_id, id LIMIT $4
 """
 LAST = 2**63 - 1
 
@@ -39,19 +47,28 @@ class Recall:
         self._database = database
 
     async def append(
-        self, agent_id: str, human_id: str, role: str, content: str, key: str | None = None
+        self,
+        agent_id: str,
+        human_id: str,
+        role: str,
+        content: str,
+        key: str | None = None,
+        *,
+        infer: bool = False,
     ) -> tuple[Message, bool]:
         """Store one message; returns it and whether it is new.
 
-        The same idempotency ``key`` again stores nothing and returns the message that is there.
+        ``infer`` queues it for the finding of facts. The same idempotency ``key`` again stores
+        nothing and returns the message that is there.
 
         :raises AgentNotFoundError: or
         :raises HumanNotFoundError: one of them does not exist; nothing is created.
         :raises IdempotencyConflictError: the key stands for another message.
         """
+        statement = _APPEND_AND_INFER if infer else _APPEND
         async with self._database.use("recall_append") as connection:
             with known(agent_id, human_id):
-                row = await connection.fetchrow(_APPEND, agent_id, human_id, role, content, key)
+                row = await connection.fetchrow(statement, agent_id, human_id, role, content, key)
             new = row is not None
             if row is None:
                 row = await connection.fetchrow(_APPENDED, agent_id, human_id, key)
@@ -79,7 +96,22 @@ class Recall:
                 await require_both(connection, agent_id, human_id)
         return [Message.model_construct(**dict(row)) for row in reversed(rows)]
 
-    async def page(self, human_id: str, after: int, limit: int) -> list[dict[str, object]]:
-        """``limit`` messages of the human with any agent, oldest first, from id ``after`` on."""
+    async def before(
+        self, agent_id: str, human_id: str, message_id: int, limit: int
+    ) -> list[dict[str, object]]:
+        """``limit`` messages before the one of that id as mem0ai reads them, oldest first."""
+        async with self._database.use("recall_before") as connection:
+            rows = await connection.fetch(_NEWEST, agent_id, human_id, message_id, limit)
+        return [
+            {"role": row["role"], "content": row["content"], "name": None} for row in reversed(rows)
+        ]
+
+    async def page(
+        self, human_id: str, after: tuple[str, int], limit: int
+    ) -> list[dict[str, object]]:
+        """``limit`` messages of the human, agent by agent and oldest first.
+
+        ``after``: agent and id of the last message seen; ``("", 0)`` at first.
+        """
         async with self._database.use("recall_page") as connection:
-            return [dict(row) for row in await connection.fetch(_PAGE, human_id, after, limit)]
+            return [dict(row) for row in await connection.fetch(_PAGE, human_id, *after, limit)]

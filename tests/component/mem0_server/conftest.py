@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
 import subprocess
@@ -110,6 +111,14 @@ def _plain_logs() -> None:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _mem0ai_is_imported(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Once, before any server: on a busy machine it takes longer than a search waits."""
+    os.environ["MEM0_TELEMETRY"] = "false"
+    os.environ["MEM0_DIR"] = str(tmp_path_factory.mktemp("mem0ai"))
+    importlib.import_module("mem0.memory.main")
+
+
 @pytest.fixture(scope="session")
 def database(postgres_dsn_factory: Callable[[str], str]) -> str:
     """One migrated database for all tests; each finds it empty (see ``dsn``)."""
@@ -127,8 +136,9 @@ def dsn(database: str) -> str:
     with psycopg.connect(database) as connection:
         for (name,) in connection.execute("SELECT name FROM index_collections").fetchall():
             connection.execute(f'DROP TABLE "{name}"')
-        tables = "agents, humans, recall, archival, archival_keys, mem0_messages"
-        connection.execute(f"TRUNCATE {tables}, index_jobs, index_collections RESTART IDENTITY")
+        tables = "agents, humans, recall, archival, archival_keys, mem0_messages, mem0_history"
+        jobs = "index_jobs, index_collections, infer_jobs"
+        connection.execute(f"TRUNCATE {tables}, {jobs} RESTART IDENTITY")
     return database
 
 

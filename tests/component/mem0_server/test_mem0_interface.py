@@ -62,14 +62,80 @@ def test_search_stays_with_its_user_and_its_filters(client: httpx.Client) -> Non
     assert [r["memory"] for r in filtered.json()["results"]] == ["my green car drinks petrol"]
 
 
-def test_one_memory_can_be_deleted(client: httpx.Client) -> None:
-    body = {"messages": "I drink green tea", "user_id": "ada", "infer": False}
+def events(client: httpx.Client, memory_id: str) -> list[tuple[Any, ...]]:
+    history = client.get(f"/memories/{memory_id}/history").json()
+    return [
+        (one["event"], one["old_memory"], one["new_memory"], one["is_deleted"]) for one in history
+    ]
+
+
+def keep(client: httpx.Client, text: str, **scope: str) -> str:
+    body = {"messages": text, "infer": False, **scope}
     (event,) = client.post("/memories", json=body).json()["results"]
-    assert client.delete(f"/memories/{event['id']}").status_code == 200
-    assert client.get(f"/memories/{event['id']}").status_code == 404
-    assert client.delete(f"/memories/{event['id']}").status_code == 404
+    return str(event["id"])
+
+
+def test_one_memory_can_be_deleted_and_its_history_forgets_the_words(client: httpx.Client) -> None:
+    memory = keep(client, "I drink green tea", user_id="ada")
+    assert events(client, memory) == [("ADD", None, "I drink green tea", False)]
+    assert client.delete(f"/memories/{memory}").status_code == 200
+    assert client.get(f"/memories/{memory}").status_code == 404
+    assert client.delete(f"/memories/{memory}").status_code == 404
     found = client.post("/search", json={"query": "green tea", "user_id": "ada"})
     assert found.json() == {"results": []}
+    assert events(client, memory) == [("ADD", None, None, False), ("DELETE", None, None, True)]
+
+
+def test_a_memory_is_changed_and_found_by_its_new_words(
+    client: httpx.Client, wait: Callable[..., Any]
+) -> None:
+    memory = keep(client, "I drink green tea", user_id="ada", metadata={"a": 1})  # type: ignore[arg-type]
+    wait(lambda: client.get("/status").json()["backlog"] == 0, "the index")
+    changed = client.put(f"/memories/{memory}", json={"text": "I ride bicycles"})
+    assert changed.json() == {"message": "Memory updated successfully!"}
+    more = client.put(f"/memories/{memory}", json={"metadata": {"b": 2}})
+    assert more.status_code == 200
+    read = client.get(f"/memories/{memory}").json()
+    assert (read["memory"], read["metadata"]) == ("I ride bicycles", {"a": 1, "b": 2})
+    assert read["updated_at"] > read["created_at"]
+    for query, score in (("ride bicycles", 0.5), ("green tea", None)):
+        found = client.post("/search", json={"query": query, "user_id": "ada", "threshold": 0.5})
+        scores = [one["score"] for one in found.json()["results"]]
+        assert bool(scores) is (score is not None)
+    assert events(client, memory) == [
+        ("ADD", None, "I drink green tea", False),
+        ("UPDATE", "I drink green tea", "I ride bicycles", False),
+        ("UPDATE", "I ride bicycles", "I ride bicycles", False),
+    ]
+    nobody = "00000000-0000-4000-8000-000000000000"
+    assert client.put(f"/memories/{nobody}", json={"text": "x"}).status_code == 404
+    assert client.get(f"/memories/{nobody}/history").json() == []
+    assert client.put(f"/memories/{memory}", json={}).status_code == 422
+
+
+def test_all_memories_of_a_scope_can_be_deleted(
+    client: httpx.Client, query: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    of_ada = keep(client, "tea", user_id="ada", run_id="r")
+    of_helper = keep(client, "bread", user_id="ada", agent_id="helper")
+    of_bob = keep(client, "milk", user_id="bob", run_id="r")
+    client.post("/agents/helper/humans/ada/archival", json={"kind": "k", "data": {}})
+    query(
+        "INSERT INTO mem0_messages (scope, human_id, role, content)"
+        """ SELECT '["ada", null, "r"]', 'ada', 'user', 'x'"""
+    )
+    assert client.delete("/memories").status_code == 422
+    gone = client.delete("/memories", params={"user_id": "ada", "run_id": "r"})
+    assert gone.json() == {"message": "All relevant memories deleted"}
+    assert query("SELECT count(*) FROM mem0_messages") == [(0,)]
+    left = client.get("/memories", params={"user_id": "ada"}).json()["results"]
+    assert [one["id"] for one in left] == [of_helper]
+    assert events(client, of_ada)[-1] == ("DELETE", None, None, True)
+    assert client.delete("/memories", params={"run_id": "r"}).status_code == 200
+    assert client.get(f"/memories/{of_bob}").status_code == 404
+    assert client.post("/reset").json() == {"message": "All memories reset"}
+    assert client.get("/memories", params={"user_id": "ada"}).json() == {"results": []}
+    assert len(client.get("/agents/helper/humans/ada/archival").json()["records"]) == 1
 
 
 def test_infer_keeps_the_facts_and_uses_what_was_said_before(

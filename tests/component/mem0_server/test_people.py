@@ -62,7 +62,7 @@ def test_deletion_leaves_nothing_and_harms_nobody_else(
         )
     wait(lambda: client.get("/status").json()["backlog"] == 0, "the index")
     (collection,) = query("SELECT name FROM index_collections")[0]
-    tables = ("recall", "archival", "archival_keys", "mem0_messages")
+    tables = ("recall", "archival", "archival_keys", "mem0_messages", "mem0_history")
 
     def held(human: str) -> list[int]:
         counts = [query(f"SELECT count(*) FROM {t} WHERE human_id = %s", human) for t in tables]
@@ -72,9 +72,9 @@ def test_deletion_leaves_nothing_and_harms_nobody_else(
         return [count[0][0] for count in counts]
 
     before = held("ada2")
-    assert held("ada") == before == [2, 2, 1, 0, 2]
+    assert held("ada") == before == [2, 2, 1, 0, 1, 2]
     assert client.delete("/humans/ada").json() == {"messages": 2, "records": 2}
-    assert held("ada") == [0, 0, 0, 0, 0]
+    assert held("ada") == [0, 0, 0, 0, 0, 0]
     assert held("ada2") == before
     assert client.delete("/humans/ada").status_code == 404
 
@@ -84,11 +84,20 @@ def test_export_has_everything_and_says_where_it_ends(client: httpx.Client) -> N
     for number in range(3):
         client.post(f"{base}/recall", json={"role": "user", "content": f"message {number}"})
     client.post(f"{base}/archival", json={"kind": "k", "data": {"ö": [1, None]}})
+    memory = {"messages": "I drink tea", "user_id": "ada", "infer": False}
+    client.post("/memories", json=memory)
     answer = client.get("/humans/ada/export")
     assert answer.headers["content-type"].startswith("application/x-ndjson")
     lines = [httpx.Response(200, text=line).json() for line in answer.text.splitlines()]
-    assert [line["type"] for line in lines] == ["human", *["message"] * 3, "record", "end"]
+    assert [line["type"] for line in lines] == [
+        "human",
+        *["message"] * 3,
+        *["record"] * 2,
+        "history",
+        "end",
+    ]
     assert [line["content"] for line in lines[1:4]] == [f"message {n}" for n in range(3)]
     assert lines[4]["data"] == {"ö": [1, None]}
-    assert lines[5] == {"type": "end", "messages": 3, "records": 1}
+    assert (lines[6]["event"], lines[6]["new_memory"]) == ("ADD", "I drink tea")
+    assert lines[7] == {"type": "end", "messages": 3, "records": 2, "history": 1, "said": 0}
     assert client.get("/humans/nobody/export").status_code == 404

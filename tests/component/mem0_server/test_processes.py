@@ -7,71 +7,12 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
-from alembic import command
-from sqlalchemy import create_engine
-
-from mem0_server.migrate import alembic_config, connect, current_version, migrate
-from mem0_server.schema import SCHEMA_VERSION
 
 KEY = "mk_component-test-key-1234567890"
-
-
-def prepare(dsn: str, **environment: str) -> subprocess.Popen[str]:
-    env = {**os.environ, "DATABASE_URL": dsn, "MEM0_ADMIN_API_KEY": KEY, **environment}
-    return subprocess.Popen(
-        [sys.executable, "-m", "mem0_server.prepare"], env=env, stderr=subprocess.PIPE, text=True
-    )
-
-
-def test_replicas_migrate_at_once_again_and_back(
-    postgres_dsn_factory: Callable[[str], str], new_settings: Callable[..., Any]
-) -> None:
-    dsn = postgres_dsn_factory("migrate")
-    at_once = [prepare(dsn) for _ in range(2)]
-    texts = [process.communicate(timeout=30)[1] for process in at_once]
-    assert [process.returncode for process in at_once] == [0, 0], texts
-    assert sum("migrating" in text and "migrated in" in text for text in texts) == 1
-    said: list[str] = []
-    settings = new_settings(dsn)
-    assert migrate(settings, said.append) == SCHEMA_VERSION
-    assert said == [f"schema {SCHEMA_VERSION} is up to date"]
-    with connect(settings) as connection:
-        assert current_version(connection) == SCHEMA_VERSION
-    downgrade(settings)
-    with connect(settings) as connection:
-        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        assert tables.fetchall() == [("alembic_version",)]
-    assert migrate(settings, said.append) == SCHEMA_VERSION
-
-
-def downgrade(settings: Any) -> None:
-    engine = create_engine("postgresql+psycopg://", creator=lambda: connect(settings))
-    with engine.begin() as connection:
-        config = alembic_config()
-        config.attributes["connection"] = connection
-        command.downgrade(config, "base")
-    engine.dispose()
-
-
-def test_prepare_waits_for_the_database(
-    postgres_dsn_factory: Callable[[str], str], tmp_path: Path
-) -> None:
-    """The credentials come late, as with a Secret that is mounted while we wait."""
-    dsn = postgres_dsn_factory("late")
-    user = tmp_path / "username"
-    process = prepare(dsn.replace("postgres:@", ""), DATABASE_USER_FILE=str(user))
-    assert process.stderr is not None
-    first = process.stderr.readline()
-    assert "waiting for the database" in first
-    user.write_text("postgres\n")
-    rest = process.communicate(timeout=30)[1]
-    assert process.returncode == 0, rest
-    assert "migrated in" in rest
 
 
 def test_replicas_keep_order_idempotency_and_replace(
