@@ -19,6 +19,15 @@ _NODE_PORT: Rule = (
     "!(has(self.nodePort) && has(self.type) && self.type == 'ClusterIP')",
     "nodePort needs type NodePort or LoadBalancer: set the type or leave nodePort out",
 )
+_AUTOSCALED: Rule = (
+    "!(has(self.autoscaling) && has(self.autoscaling.enabled) && self.autoscaling.enabled"
+    " && has(self.replicas))",
+    "with autoscaling.enabled the number of pods is the autoscaler's: leave replicas out",
+)
+_AUTOSCALER: Rule = (
+    "!(has(self.minReplicas) && has(self.maxReplicas) && self.minReplicas > self.maxReplicas)",
+    "minReplicas is more than maxReplicas: raise maxReplicas",
+)
 _GPU_NAME = (
     "(has(self.gpu) && has(self.gpu.resourceName) ? self.gpu.resourceName : 'nvidia.com/gpu')"
 )
@@ -28,6 +37,23 @@ RULES: dict[str, list[Rule]] = {
             "!(has(self.mode) && self.mode == 'none'"
             " && has(self.existingSecret) && self.existingSecret != '')",
             "existingSecret is of use only with mode keys: set mode to keys or leave it out",
+        )
+    ],
+    "app": [_AUTOSCALED],
+    "mem0": [_AUTOSCALED],
+    "app.autoscaling": [_AUTOSCALER],
+    "mem0.autoscaling": [_AUTOSCALER],
+    "app.ingress": [
+        (
+            "!(has(self.enabled) && self.enabled && !(has(self.host) && self.host != ''))",
+            "an Ingress needs a host: name the one that it answers for",
+        )
+    ],
+    "app.httpRoute": [
+        (
+            "!(has(self.enabled) && self.enabled"
+            " && !(has(self.parentRefs) && size(self.parentRefs) > 0))",
+            "a route needs a Gateway: name it in parentRefs, as [{name: GATEWAY}]",
         )
     ],
     "ollama": [

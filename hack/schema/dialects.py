@@ -145,7 +145,7 @@ def _leaf(value: Value, typed: Callable[[str], Schema]) -> Schema:
     schema = typed(value.type)
     if value.enum:
         schema = {key: schema[key] for key in schema if key != "maxLength"}
-        schema["enum"] = list(value.enum)
+        schema["enum"] = [*value.enum, *([""] if value.may_be_empty else [])]
     if value.range:
         schema = schema | {"minimum": value.range[0], "maximum": value.range[1]}
     if value.pattern:

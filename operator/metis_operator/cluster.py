@@ -207,7 +207,8 @@ class Cluster:
             code = error.response.status_code
             metrics.API_CALLS.labels(verb, str(code)).inc()
             message = f"Cannot {verb} {what}: the API server answered {code}."
-            raise ClusterError(message, code=code) from error
+            kind = NotFoundError if code == 404 else ClusterError  # as for an API it does not have
+            raise kind(message, code=code) from error
         except (httpx2.HTTPError, OSError) as error:
             metrics.API_CALLS.labels(verb, "0").inc()
             said = str(error) or type(error).__name__

@@ -153,9 +153,14 @@ class Controller:
         """Make full lists of ``kinds`` the truth."""
         for kind in kinds:
             for namespace in self.namespaces:
-                objects, version = await self._cluster.list(
-                    kind, namespace=namespace, selector=selector_of(kind)
-                )
+                try:
+                    objects, version = await self._cluster.list(
+                        kind, namespace=namespace, selector=selector_of(kind)
+                    )
+                except NotFoundError:
+                    if not kind.optional:
+                        raise
+                    continue
                 for instance in self._store.replace(kind, objects, version, namespace):
                     if self._primed:
                         self._queue.wake(instance)

@@ -216,6 +216,10 @@ class Reconciler:
             await self._write(run, action)
         except ConflictError:
             raise
+        except NotFoundError:
+            if not action.key.kind.optional:
+                raise
+            run.stalls.append(Stall("ApiMissing", _api_missing(action.key)))
         except ClusterError as error:
             if error.code in _NOT_NOW:
                 raise
@@ -327,6 +331,14 @@ class Reconciler:
             self._cluster.get(Key(SECRET, run.owner.namespace, n)) for n in brought
         )
         return {n for n, o in zip(brought, found, strict=True) if o is None}
+
+
+def _api_missing(key: Key) -> str:
+    kind = key.kind
+    return (
+        f"{key} cannot be made: this cluster does not know {kind.api_version} {kind.kind}. "
+        f"Install what brings {kind.group}, or switch off in the spec what asks for it."
+    )
 
 
 def _merge_stalls(stalls: list[Stall]) -> Stall | None:

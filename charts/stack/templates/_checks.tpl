@@ -19,6 +19,24 @@ what to write instead.
 {{- fail (printf "%s.service.nodePort is %v but %s.service.type is ClusterIP: set the type to NodePort or leave nodePort out" $key $part.service.nodePort $key) -}}
 {{- end -}}
 {{- end -}}
+{{- range $key := list "app" "mem0" -}}
+{{- with (index $.Values $key) -}}
+{{- if and .autoscaling.enabled (not (kindIs "invalid" .replicas)) -}}
+{{- fail (printf "%s.replicas is %v but %s.autoscaling is enabled and would fight for it: leave %s.replicas out" $key .replicas $key $key) -}}
+{{- end -}}
+{{- if gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas) -}}
+{{- fail (printf "%s.autoscaling.minReplicas is %v, more than maxReplicas (%v): raise maxReplicas" $key .autoscaling.minReplicas .autoscaling.maxReplicas) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.app -}}
+{{- if and .ingress.enabled (not .ingress.host) -}}
+{{- fail "app.ingress.enabled is true but app.ingress.host is empty: name the host that the Ingress answers for" -}}
+{{- end -}}
+{{- if and .httpRoute.enabled (not .httpRoute.parentRefs) -}}
+{{- fail "app.httpRoute.enabled is true but app.httpRoute.parentRefs is empty: name the Gateway to attach to, as [{name: GATEWAY, namespace: NAMESPACE}]" -}}
+{{- end -}}
+{{- end -}}
 {{- $gpu := .Values.ollama.gpu.resourceName -}}
 {{- range $kind := list "requests" "limits" -}}
 {{- if hasKey (dig $kind dict $.Values.ollama.resources | default dict) $gpu -}}

@@ -32,19 +32,29 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{/* "stack.labels" (list ROOT COMPONENT): the labels of an object; not of pods. */}}
 {{- define "stack.labels" -}}
 {{- $root := index . 0 -}}
-{{ include "stack.selectorLabels" . }}
-app.kubernetes.io/part-of: metis-rag
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
+{{- $own := dict
+  "app.kubernetes.io/part-of" "metis-rag"
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version)
+-}}
+{{- merge (include "stack.selectorLabels" . | fromYaml) $own $root.Values.commonLabels | toYaml -}}
 {{- end -}}
 
-{{/* "stack.metadata" (list ROOT COMPONENT): metadata of an object of that component. */}}
+{{/*
+"stack.metadata" (list ROOT COMPONENT [ANNOTATIONS]): metadata of an object of that component.
+*/}}
 {{- define "stack.metadata" -}}
+{{- $root := index . 0 -}}
 name: {{ include "stack.name" . }}
-namespace: {{ (index . 0).Release.Namespace | quote }}
+namespace: {{ $root.Release.Namespace | quote }}
 labels:
   {{- include "stack.labels" . | nindent 2 }}
+{{- $own := gt (len .) 2 | ternary (last .) dict }}
+{{- with merge (dict) $own $root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* "stack.imageName" (list ROOT NAME): NAME with its registry replaced by image.registry. */}}
@@ -80,6 +90,23 @@ labels:
 {{- $key := index . 1 -}}
 {{- $part := index (include "stack.parts" $root | fromYaml) $key -}}
 {{- printf "%s://%s:%v" (index . 2) (include "stack.name" (list $root $part.component)) (index $root.Values $key).service.port -}}
+{{- end -}}
+
+{{/*
+"stack.anyAddress" ROOT: what a server listens on: all IPv4 addresses, or (empty) those of both
+families where Services may have either.
+*/}}
+{{- define "stack.anyAddress" -}}
+{{- with .Values.services -}}
+{{- if not (or (has "IPv6" .ipFamilies) (contains "DualStack" .ipFamilyPolicy)) -}}
+0.0.0.0
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* "stack.serviceAccountName" PART: the ServiceAccount that the part's pods run as. */}}
+{{- define "stack.serviceAccountName" -}}
+{{- .values.serviceAccount.name | default (include "stack.name" (list .root .component)) -}}
 {{- end -}}
 
 {{/* "stack.authSecret" ROOT: the Secret with the users' keys. */}}

@@ -17,9 +17,15 @@ root, key, values and the part's row of "stack.parts" (component, port, uid, gra
 apiVersion: v1
 kind: Service
 metadata:
-  {{- include "stack.metadata" (list .root .component) | nindent 2 }}
+  {{- include "stack.metadata" (list .root .component .values.service.annotations) | nindent 2 }}
 spec:
   type: {{ .values.service.type }}
+  {{- with .root.Values.services.ipFamilyPolicy }}
+  ipFamilyPolicy: {{ . }}
+  {{- end }}
+  {{- with .root.Values.services.ipFamilies }}
+  ipFamilies: {{ toJson . }}
+  {{- end }}
   selector:
     {{- include "stack.selectorLabels" (list .root .component) | nindent 4 }}
   ports:
@@ -31,21 +37,66 @@ spec:
       {{- end }}
 {{- end -}}
 
+{{/* "stack.serviceAccount" PART: its ServiceAccount; none where the user names one. */}}
 {{- define "stack.serviceAccount" -}}
+{{- if not .values.serviceAccount.name -}}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  {{- include "stack.metadata" (list .root .component) | nindent 2 }}
+  {{- include "stack.metadata" (list .root .component .values.serviceAccount.annotations) | nindent 2 }}
 automountServiceAccountToken: false
 {{- end -}}
+{{- end -}}
 
-{{/* "stack.replicas" PART: the replicas line of a Deployment, absent when left to the cluster. */}}
+{{/*
+"stack.replicas" PART: the replicas line of a Deployment, absent when left to the cluster or to the
+autoscaler.
+*/}}
 {{- define "stack.replicas" -}}
 {{- if .root.Values.suspend -}}
 replicas: 0
 {{- else if not (kindIs "invalid" .values.replicas) -}}
 replicas: {{ .values.replicas }}
 {{- end -}}
+{{- end -}}
+
+{{/* "stack.availability" PART: the autoscaler and the disruption budget of a Deployment. */}}
+{{- define "stack.availability" -}}
+{{- with .values.autoscaling -}}
+{{- if .enabled }}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  {{- include "stack.metadata" (list $.root $.component) | nindent 2 }}
+spec:
+  scaleTargetRef:
+    apiVersion: apps/v1
+    kind: Deployment
+    name: {{ include "stack.name" (list $.root $.component) }}
+  minReplicas: {{ .minReplicas }}
+  maxReplicas: {{ .maxReplicas }}
+  metrics:
+    - type: Resource
+      resource:
+        name: cpu
+        target: {type: AverageValue, averageValue: {{ .cpu | quote }}}
+{{- end }}
+{{- end }}
+{{- with .values.podDisruptionBudget }}
+{{- if .enabled }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "stack.metadata" (list $.root $.component) | nindent 2 }}
+spec:
+  maxUnavailable: {{ .maxUnavailable }}
+  selector:
+    matchLabels:
+      {{- include "stack.selectorLabels" (list $.root $.component) | nindent 6 }}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* Security context of every container. */}}
@@ -69,13 +120,15 @@ securityContext:
   {{- include "stack.containerSecurity" . | nindent 2 }}
 {{- end -}}
 
-{{/* "stack.podSecurity" UID */}}
+{{/* "stack.podSecurity" (list ROOT UID) */}}
 {{- define "stack.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
+{{- if (index . 0).Values.pods.fixedIds }}
+runAsUser: {{ index . 1 }}
+runAsGroup: {{ index . 1 }}
+fsGroup: {{ index . 1 }}
 fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
@@ -108,29 +161,41 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "stack.name" (list .root .component) }}
+  serviceAccountName: {{ include "stack.serviceAccountName" . }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ .graceSeconds }}
   securityContext:
-    {{- include "stack.podSecurity" (int .uid) | nindent 4 }}
+    {{- include "stack.podSecurity" (list .root (int .uid)) | nindent 4 }}
   {{- with include "stack.pullSecrets" .root }}
   {{- . | nindent 2 }}
   {{- end }}
   {{- with .runtimeClassName }}
   runtimeClassName: {{ . }}
   {{- end }}
-  {{- with include (printf "%s.initContainers" .library) . }}
+  {{- with .values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- $init := include (printf "%s.initContainers" .library) . }}
+  {{- if or $init .values.extraInitContainers }}
   initContainers:
+    {{- with .values.extraInitContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- with $init }}
     {{- . | nindent 4 }}
+    {{- end }}
   {{- end }}
   containers:
     {{- include (printf "%s.containers" .library) . | nindent 4 }}
   volumes:
     {{- include (printf "%s.volumes" .library) . | nindent 4 }}
-  {{- with .values.nodeSelector }}
-  nodeSelector:
+    {{- with .values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with include "stack.nodeSelector" . }}
+  nodeSelector:
+    {{- . | nindent 4 }}
   {{- end }}
   {{- with .values.tolerations }}
   tolerations:
@@ -140,6 +205,24 @@ spec:
   affinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+  {{- with .values.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- range . }}
+    {{- $own := dict "matchLabels" (include "stack.selectorLabels" (list $.root $.component) | fromYaml) }}
+    - {{ hasKey . "labelSelector" | ternary . (merge (dict "labelSelector" $own) .) | toYaml | nindent 6 | trim }}
+    {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* "stack.nodeSelector" PART: the part's own and the architecture of all. */}}
+{{- define "stack.nodeSelector" -}}
+{{- $selector := deepCopy .values.nodeSelector -}}
+{{- with .root.Values.image.architecture -}}
+{{- $selector = merge $selector (dict "kubernetes.io/arch" .) -}}
+{{- end -}}
+{{- with $selector -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end -}}
 
 {{/* "stack.volumeClaim" (list PART NAME): a StatefulSet's claim, sized by the part's storage. */}}
@@ -230,6 +313,13 @@ readinessProbe:
 {{- end -}}
 {{- end -}}
 
+{{/* "stack.extraMounts" PART: the user's own mounts. */}}
+{{- define "stack.extraMounts" -}}
+{{- with .values.extraVolumeMounts -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
 {{/* "stack.secretVolume" (list NAME SECRET KEYS): a Secret's entries as files; all of them without KEYS. */}}
 {{- define "stack.secretVolume" -}}
 - name: {{ index . 0 }}
@@ -259,4 +349,7 @@ readinessProbe:
     {{- toYaml .values.resources | nindent 4 }}
   volumeMounts:
     {{- include (printf "%s.mounts" .library) . | nindent 4 }}
+    {{- with include "stack.extraMounts" . }}
+    {{- . | nindent 4 }}
+    {{- end }}
 {{- end -}}

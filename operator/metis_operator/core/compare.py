@@ -12,7 +12,9 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 # Fields whose values are quantities: "1000m" and "1" are equal there, and only there.
-_QUANTITY_FIELDS = frozenset({"limits", "requests", "sizeLimit", "divisor", "capacity"})
+_QUANTITY_FIELDS = frozenset(
+    {"limits", "requests", "sizeLimit", "divisor", "capacity", "averageValue"}
+)
 
 _SUFFIXES = {
     "n": Decimal("1e-9"),

@@ -17,6 +17,7 @@ from .health import Component
 from .manifests import environment, find_component
 from .objects import (
     DEPLOYMENT,
+    INGRESS,
     POD,
     SERVICE,
     Key,
@@ -128,13 +129,22 @@ def addresses(
     spec = live.get("spec") or {}
     port: Mapping[str, Any] = next(iter(spec.get("ports") or ()), {})
     endpoint = f"http://{name}.{owner.namespace}.svc:{port.get('port', 8000)}"
-    return endpoint, _outside(live, spec, port, observed)
+    return endpoint, _published(desired) or _outside(live, spec, port, observed)
 
 
 def model_of(desired: Mapping[Key, Object]) -> str:
     """The chat model that the app is told to use."""
     app = find_component(desired, names.APP, DEPLOYMENT)
     return environment(app, "DEFAULT_MODEL") if app else ""
+
+
+def _published(desired: Mapping[Key, Object]) -> str:
+    """The URL by the Ingress; empty without one. (An HTTPRoute does not tell whether TLS is on.)"""
+    ingress = find_component(desired, names.APP, INGRESS)
+    if ingress is None:
+        return ""
+    spec = ingress["spec"]
+    return f"{'https' if spec.get('tls') else 'http'}://{spec['rules'][0]['host']}"
 
 
 def _outside(

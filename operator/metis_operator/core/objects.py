@@ -17,7 +17,7 @@ class Kind:
     """A kind of object that a stack is made of.
 
     ``order`` is the wave in which it is applied: what pods mount or run as comes before the
-    workloads that need it.
+    workloads that need it. A cluster may lack the API of an ``optional`` kind.
     """
 
     group: str
@@ -26,6 +26,7 @@ class Kind:
     plural: str
     order: int = 0
     namespaced: bool = True
+    optional: bool = False
 
     @property
     def api_version(self) -> str:
@@ -45,6 +46,10 @@ SECRET = Kind("", "v1", "Secret", "secrets")
 PVC = Kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 POD = Kind("", "v1", "Pod", "pods")
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
+INGRESS = Kind("networking.k8s.io", "v1", "Ingress", "ingresses")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", optional=True)
+AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments", order=1)
 STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets", order=1)
 
@@ -60,7 +65,18 @@ CRD = Kind(
 )
 
 # What the chart may render, and the operator's role allows it to apply and prune.
-RENDERED = (SERVICE_ACCOUNT, CONFIG_MAP, SERVICE, NETWORK_POLICY, DEPLOYMENT, STATEFUL_SET)
+RENDERED = (
+    SERVICE_ACCOUNT,
+    CONFIG_MAP,
+    SERVICE,
+    NETWORK_POLICY,
+    INGRESS,
+    HTTP_ROUTE,
+    AUTOSCALER,
+    DISRUPTION_BUDGET,
+    DEPLOYMENT,
+    STATEFUL_SET,
+)
 # What is only looked at, to tell how the stack is.
 OBSERVED = (POD, PVC)
 

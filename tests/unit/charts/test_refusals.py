@@ -42,6 +42,18 @@ def _stack(**values):
             _stack(app={"settings": {"database_password": "x"}}),
             ["app.settings.database_password looks like a secret"],
         ),
+        (
+            _stack(app={"replicas": 3, "autoscaling": {"enabled": True}}),
+            ["app.replicas is 3", "leave app.replicas out"],
+        ),
+        (
+            _stack(mem0={"autoscaling": {"minReplicas": 9}}),
+            ["mem0.autoscaling.minReplicas is 9", "raise maxReplicas"],
+        ),
+        (_stack(app={"ingress": {"enabled": True}}), ["app.ingress.host is empty", "name the"]),
+        (_stack(app={"httpRoute": {"enabled": True}}), ["parentRefs is empty", "name the Gateway"]),
+        (_stack(image={"architecture": "x86"}), ["/image/architecture", "'amd64', 'arm64'"]),
+        (_stack(services={"ipFamilies": ["v6"]}), ["/services/ipFamilies/0"]),
         ({"stack": {"enabled": True}}, ["both make an instance", "instance.create=false"]),
         (SOLO, ["nothing to install"]),
         ({"instanse": {}}, ["'instanse' not allowed"]),

@@ -14,6 +14,72 @@ data:
   {{- include "app.config" $part | nindent 2 }}
 ---
 {{ include "stack.deployment" $part }}
+{{- include "stack.availability" $part }}
+{{- include "app.ingress" $part }}
+{{- include "app.httpRoute" $part }}
+{{- end -}}
+
+{{- define "app.ingress" -}}
+{{- with .values.ingress }}
+{{- if .enabled }}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  {{- include "stack.metadata" (list $.root $.component .annotations) | nindent 2 }}
+spec:
+  {{- with .className }}
+  ingressClassName: {{ . }}
+  {{- end }}
+  {{- with .tlsSecret }}
+  tls:
+    - hosts: [{{ $.values.ingress.host | quote }}]
+      secretName: {{ . }}
+  {{- end }}
+  rules:
+    - host: {{ .host | quote }}
+      http:
+        paths:
+          - path: /
+            pathType: Prefix
+            backend:
+              service:
+                name: {{ include "stack.name" (list $.root $.component) }}
+                port: {name: http}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "app.httpRoute" -}}
+{{- with .values.httpRoute }}
+{{- if .enabled }}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  {{- include "stack.metadata" (list $.root $.component .annotations) | nindent 2 }}
+spec:
+  {{- /* With what the API's schema would add, so that nobody sees a difference. */}}
+  parentRefs:
+    {{- range .parentRefs }}
+    - {{ merge (dict) . (dict "group" "gateway.networking.k8s.io" "kind" "Gateway") | toYaml | nindent 6 | trim }}
+    {{- end }}
+  {{- with .hostnames }}
+  hostnames: {{ toJson . }}
+  {{- end }}
+  rules:
+    - matches:
+        - path: {type: PathPrefix, value: /}
+      backendRefs:
+        - group: ""
+          kind: Service
+          name: {{ include "stack.name" (list $.root $.component) }}
+          port: {{ $.values.service.port }}
+          weight: 1
+      {{- /* An answer may stream for minutes. */}}
+      timeouts: {request: 0s}
+{{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "app.config" -}}
@@ -23,7 +89,7 @@ config.json: |
 
 {{- define "app.env" -}}
 {{- $values := .root.Values -}}
-- {name: HOST, value: 0.0.0.0}
+- {name: HOST, value: {{ include "stack.anyAddress" .root | quote }}}
 - {name: PORT, value: {{ .port | quote }}}
 - {name: HOME, value: /tmp}
 - {name: METIS_CONFIG_FILE, value: /app/config/config.json}

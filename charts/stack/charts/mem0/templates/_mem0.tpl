@@ -7,6 +7,7 @@
 {{ include "stack.service" $part }}
 ---
 {{ include "stack.deployment" $part }}
+{{- include "stack.availability" $part }}
 {{- end -}}
 
 {{/* No ConfigMap: the settings are environment variables, whose change brings new pods by itself. */}}
@@ -14,7 +15,7 @@
 
 {{- define "mem0.env" -}}
 {{- $values := .root.Values -}}
-- {name: HOST, value: 0.0.0.0}
+- {name: HOST, value: {{ include "stack.anyAddress" .root | quote }}}
 - {name: PORT, value: {{ .port | quote }}}
 - {name: HOME, value: /tmp}
 - {name: DATABASE_URL, value: {{ printf "%s/mem0" (include "stack.url" (list .root "mem0Postgres" "postgresql")) | quote }}}

@@ -47,7 +47,7 @@ data:
 {{- $image := include "stack.image" (list .root .values.image) -}}
 - {{ include "stack.container" (dict "part" . "name" .component "image" $image) | nindent 2 | trim }}
   env:
-    - {name: OLLAMA_HOST, value: "0.0.0.0:{{ .port }}"}
+    - {name: OLLAMA_HOST, value: "{{ include "stack.anyAddress" .root | default "[::]" }}:{{ .port }}"}
     - {name: OLLAMA_MODELS, value: /models}
     - {name: OLLAMA_KEEP_ALIVE, value: {{ .values.keepAlive | quote }}}
     - {name: OLLAMA_NUM_PARALLEL, value: {{ .values.numParallel | quote }}}
@@ -69,6 +69,9 @@ data:
   volumeMounts:
     - {name: models, mountPath: /models}
     - {name: tmp, mountPath: /tmp}
+    {{- with include "stack.extraMounts" . }}
+    {{- . | nindent 4 }}
+    {{- end }}
 {{- if not .values.preload.image }}
 - {{ include "stack.container" (dict "part" . "name" "pull" "image" $image) | nindent 2 | trim }}
   command: [sh, /etc/metis/pull.sh]

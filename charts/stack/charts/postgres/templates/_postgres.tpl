@@ -60,6 +60,9 @@ data:
     - {name: start, mountPath: /etc/metis, readOnly: true}
     - {name: initdb, mountPath: /docker-entrypoint-initdb.d, readOnly: true}
     - {name: db, mountPath: /run/secrets/db, readOnly: true}
+    {{- with include "stack.extraMounts" . }}
+    {{- . | nindent 4 }}
+    {{- end }}
 {{- end -}}
 
 {{- define "postgres.volumes" -}}
