@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -19,9 +20,11 @@ from app.core.auth import Authenticator, KeyRing, SingleUser
 from app.core.config import Settings
 from app.core.logging import get_logger
 from app.db import session
+from app.db.login import Login
 from app.rag.engine import RAGEngine
 from app.rag.health import Health
 from app.rag.library import Library
+from app.rag.mem0_keys import key_source
 from app.rag.memory import UserMemory
 from app.rag.ollama import Ollama
 from app.rag.store import VectorStore
@@ -86,8 +89,10 @@ def _authenticator(settings: Settings) -> Authenticator:
 
 async def _parts(settings: Settings, authenticator: Authenticator, stack: AsyncExitStack) -> Parts:
     """Make every client; ``stack`` takes them down again, the last one made first."""
-    database = session.bind(settings)
+    login = Login(settings)
+    database = session.bind(settings, login)
     stack.push_async_callback(database.dispose)
+    stack.push_async_callback(_end, asyncio.create_task(login.watch(database), name="login"))
     ollama = Ollama(settings)
     stack.push_async_callback(ollama.close)
     user_memory = UserMemory(settings)
@@ -98,9 +103,18 @@ async def _parts(settings: Settings, authenticator: Authenticator, stack: AsyncE
     return Parts(
         settings=settings,
         authenticator=authenticator,
+        database=database,
+        login=login,
+        memory_keys=key_source(settings.mem0_api_key, settings.mem0_api_key_dir),
         ollama=ollama,
         memory=user_memory,
         library=Library(settings, ollama, store),
         engine=engine,
         health=Health(settings, ollama, user_memory),
     )
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

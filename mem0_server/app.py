@@ -35,6 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
             asyncio.create_task(services.indexer.run(), name="indexer"),
             asyncio.create_task(services.inference.run(), name="inference"),
             asyncio.create_task(services.keys.watch(), name="keys"),
+            asyncio.create_task(services.watch_login(), name="login"),
         ]
         yield
         for task in tasks:

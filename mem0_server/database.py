@@ -1,23 +1,29 @@
 """The pool of connections to PostgreSQL, and the one place where its failures are translated.
 
-Credentials are read from their files for each new connection, so that a rotated password needs
-no restart. No connection is made before it is needed: the server starts while the database is
-away.
+Credentials are read from their files for each new connection. When they change, a new pool takes
+over, and the former one is closed once the work on it is done: a rotated password needs no
+restart and fails no query. No connection is made before it is needed: the server starts while the
+database is away.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import asyncpg  # type: ignore[import-untyped]
+import structlog
 
 from mem0_server.errors import DatabaseUnavailableError
 from mem0_server.metrics import Metrics
-from mem0_server.settings import Settings
+from mem0_server.settings import Settings, login_fingerprint
+
+log = structlog.get_logger(__name__)
 
 Row = Mapping[str, Any]
 BrokenReferenceError = asyncpg.ForeignKeyViolationError
@@ -44,6 +50,10 @@ class Connection(Protocol):
 
 CONNECT_TIMEOUT = 5.0
 LONG_SECONDS = 600
+# A refused login is tried again for so long when it changes: a Secret reaches a pod a little later
+# than the database.
+LOGIN_PATIENCE = 3.0
+LOGIN_POLL = 0.1
 _AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutting down, starting up, statement timeout
@@ -62,6 +72,34 @@ _AWAY = (
 )
 
 
+@dataclass(slots=True, eq=False)
+class _Pool:
+    """The connections of one login, and how many units of work use or await one."""
+
+    connections: Any
+    login: str | None
+    users: int = 0
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        self.users += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self.users -= 1
+            if not self.users:
+                self.idle.set()
+
+    async def close(self) -> None:
+        """Close what is open, by force after five seconds."""
+        try:
+            await asyncio.wait_for(self.connections.close(), 5)
+        except TimeoutError:
+            self.connections.terminate()
+
+
 class Database:
     """A bounded pool; every unit of work has a name, under which its time is counted."""
 
@@ -69,27 +107,69 @@ class Database:
         """Remember how to connect; :meth:`open` makes the pool."""
         self._settings = settings
         self._metrics = metrics
-        self._pool: Any = None
+        self._pool: _Pool | None = None
+        self._former: dict[_Pool, asyncio.Task[None]] = {}
+        self._following = asyncio.Lock()
 
     async def open(self) -> None:
         """Make the pool; connects to nothing yet."""
-        self._pool = await asyncpg.create_pool(
+        self._pool = await self._make(await self._login())
+
+    async def follow(self) -> None:
+        """Look at the credentials; when they have changed, go over to them."""
+        async with self._following:
+            former = self._pool
+            login = await self._login()
+            if former is None or login is None or login == former.login:
+                return
+            fresh = await self._make(login)
+            if self._pool is former:  # and not closed meanwhile
+                log.info("database_login_changed", login=login, former=former.login)
+                self._pool = fresh
+                self._former[former] = asyncio.create_task(self._retire(former))
+
+    @property
+    def login(self) -> str | None:
+        """Fingerprint of the login in use."""
+        return None if self._pool is None else self._pool.login
+
+    @property
+    def former_connections(self) -> int:
+        """Connections that are still open with a login no longer in use."""
+        return sum(pool.connections.get_size() for pool in self._former)
+
+    async def close(self) -> None:
+        """Close the connections once their work is done, by force after five seconds."""
+        pool, self._pool = self._pool, None
+        for task in list(self._former.values()):
+            task.cancel()
+        pools = [*self._former, *([pool] if pool is not None else [])]
+        await asyncio.gather(*(p.close() for p in pools))
+
+    async def _make(self, login: str | None) -> _Pool:
+        connections = await asyncpg.create_pool(
             connect=self._connect,
             reset=_reset,
             min_size=0,
             max_size=self._settings.database_pool_size,
             max_inactive_connection_lifetime=300,
         )
+        return _Pool(connections, login)
 
-    async def close(self) -> None:
-        """Close the connections once their work is done, by force after five seconds."""
-        if self._pool is None:
-            return
-        pool, self._pool = self._pool, None
+    async def _retire(self, pool: _Pool) -> None:
+        """Close a pool that no new work begins on, after the work on it."""
+        if pool.users:
+            await pool.idle.wait()
+        await pool.close()
+        del self._former[pool]
+
+    async def _login(self) -> str | None:
+        """Fingerprint of the credentials of this moment; None while they cannot be read."""
         try:
-            await asyncio.wait_for(pool.close(), 5)
-        except TimeoutError:
-            pool.terminate()
+            found = await asyncio.to_thread(self._settings.database_credentials)
+        except OSError:
+            return None
+        return login_fingerprint(found)
 
     @contextlib.asynccontextmanager
     async def use(self, work: str) -> AsyncIterator[Connection]:
@@ -125,8 +205,8 @@ class Database:
             (0, 0)
             if self._pool is None
             else (
-                self._pool.get_size(),
-                self._pool.get_idle_size(),
+                self._pool.connections.get_size(),
+                self._pool.connections.get_idle_size(),
             )
         )
         self._metrics.pool.labels("used").set(size - idle)
@@ -137,9 +217,10 @@ class Database:
     async def _acquired(self, work: str) -> AsyncIterator[Any]:
         if self._pool is None:
             raise DatabaseUnavailableError("the server is stopping; ask another replica")
-        with self._metrics.query.labels(work).time(), self._translated(work):
-            acquired = self._pool.acquire(timeout=self._settings.database_acquire_timeout)
-            async with acquired as connection:
+        pool = self._pool
+        with pool.used(), self._metrics.query.labels(work).time(), self._translated(work):
+            timeout = self._settings.database_acquire_timeout
+            async with pool.connections.acquire(timeout=timeout) as connection:
                 try:
                     yield connection
                 except asyncpg.InternalClientError:
@@ -148,7 +229,21 @@ class Database:
 
     async def _connect(self, *_: Any, **options: Any) -> Any:
         """One new connection with the credentials of this moment."""
-        credentials = await asyncio.to_thread(self._settings.database_credentials)
+        deadline = time.monotonic() + LOGIN_PATIENCE
+        refused: dict[str, str] | None = None
+        while True:
+            credentials = await asyncio.to_thread(self._settings.database_credentials)
+            late = not self._settings.credentials_may_change or time.monotonic() > deadline
+            if credentials != refused or late:
+                try:
+                    return await self._connect_as(credentials, options)
+                except asyncpg.InvalidAuthorizationSpecificationError:
+                    if late:
+                        raise
+                    refused = credentials
+            await asyncio.sleep(LOGIN_POLL)
+
+    async def _connect_as(self, credentials: dict[str, str], options: dict[str, Any]) -> Any:
         milliseconds = str(int(self._settings.database_timeout * 1000))
         return await asyncpg.connect(
             self._settings.database_url,

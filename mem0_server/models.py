@@ -229,10 +229,21 @@ class EmbeddingStatus(BaseModel):
     reason: str | None
 
 
+class DatabaseLogin(BaseModel):
+    """Which login the connections to the database use."""
+
+    fingerprint: Annotated[
+        str | None,
+        Field(description="First 12 hex digits of the SHA-256 of user, newline, password"),
+    ]
+    former_connections: Annotated[int, Field(description="Still open with an earlier login")]
+
+
 class Status(BaseModel):
     """For operators: what is accepted, where the schema stands, what waits."""
 
     accepted_keys: Annotated[list[str], Field(description="First 12 hex digits of each SHA-256")]
+    database: DatabaseLogin
     schema_version: str
     backlog: Annotated[int, Field(description="Records that wait to be indexed")]
     infer_backlog: Annotated[int, Field(description="Messages in which facts are to be found")]

@@ -6,7 +6,10 @@ their files at each new connection, API keys whenever they change.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -17,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mem0_server.errors import SettingsError
 
 MINIMUM_KEY_LENGTH = 16
+READ_ATTEMPTS = 3
 PLACEHOLDERS = frozenset(
     {
         "admin",
@@ -132,16 +136,18 @@ class Settings(BaseSettings):
 
         :raises OSError: a credentials file cannot be read.
         """
-        found: dict[str, str] = {}
-        if self.database_user_file is not None:
-            found["user"] = self.database_user_file.read_text().strip()
-        elif self.database_user is not None:
+        files = {"user": self.database_user_file, "password": self.database_password_file}
+        found = read_together({name: file for name, file in files.items() if file is not None})
+        if "user" not in found and self.database_user is not None:
             found["user"] = self.database_user
-        if self.database_password_file is not None:
-            found["password"] = self.database_password_file.read_text().strip()
-        elif self.database_password is not None:
+        if "password" not in found and self.database_password is not None:
             found["password"] = self.database_password.get_secret_value()
         return found
+
+    @property
+    def credentials_may_change(self) -> bool:
+        """Whether the database credentials lie in files, which somebody may replace."""
+        return self.database_user_file is not None or self.database_password_file is not None
 
     @property
     def database_name(self) -> str:
@@ -149,6 +155,33 @@ class Settings(BaseSettings):
         parts = urlsplit(self.database_url)
         port = f":{parts.port}" if parts.port else ""
         return f"{parts.hostname or 'local socket'}{port}{parts.path}"
+
+
+def login_fingerprint(credentials: Mapping[str, str]) -> str:
+    """The first 12 hex digits of the SHA-256 of user, newline, password: names a login."""
+    text = f"{credentials.get('user', '')}\n{credentials.get('password', '')}"
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def read_together(files: Mapping[str, Path]) -> dict[str, str]:
+    """The contents of files that belong together, as of one moment.
+
+    The kubelet swaps the folder of a mounted Secret behind a link; a user name from before the
+    swap and a password from after it would open nothing.
+
+    :raises OSError: a file cannot be read.
+    """
+    for attempt in itertools.count(1):
+        places = {name: file.resolve() for name, file in files.items()}
+        try:
+            found = {name: place.read_text().strip() for name, place in places.items()}
+        except OSError:
+            if attempt >= READ_ATTEMPTS:
+                raise
+            continue
+        if attempt >= READ_ATTEMPTS or places == {n: f.resolve() for n, f in files.items()}:
+            return found
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def load_settings(**overrides: Any) -> Settings:

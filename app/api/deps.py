@@ -8,13 +8,16 @@ from uuid import UUID
 
 import structlog
 from fastapi import Depends, Header, Request
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.auth import Authenticator, User
 from app.core.config import Settings
+from app.db.login import Login
 from app.errors import NotFoundError
 from app.rag.engine import RAGEngine
 from app.rag.health import Health
 from app.rag.library import Library
+from app.rag.mem0_keys import KeySource
 from app.rag.memory import UserMemory
 from app.rag.ollama import Ollama
 
@@ -25,6 +28,9 @@ class Parts:
 
     settings: Settings
     authenticator: Authenticator
+    database: AsyncEngine
+    login: Login
+    memory_keys: KeySource
     ollama: Ollama
     memory: UserMemory
     library: Library

@@ -1,4 +1,4 @@
-"""Who am I, which models are there, and which Mem0 key this pod uses."""
+"""Who am I, which models are there, and which Mem0 key and database login this pod uses."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header
 from app.api.deps import AppParts, CurrentUser
 from app.errors import NotFoundError, UnauthenticatedError
 from app.rag import mem0_client
+from app.rag.mem0_keys import recognises
 from app.rag.ollama import full_name
 
 router = APIRouter(tags=["status"])
@@ -39,3 +40,23 @@ async def memory_key(x_api_key: Annotated[str | None, Header()] = None) -> dict[
     if not x_api_key or not memory.client.recognises(x_api_key):
         raise UnauthenticatedError("this needs a live Mem0 key in the header X-API-Key")
     return {"fingerprint": fingerprint}
+
+
+@router.get("/status/database")
+async def database(
+    app: AppParts, x_api_key: Annotated[str | None, Header()] = None
+) -> dict[str, Any]:
+    """Which login the connections use, for whoever holds a live Mem0 key: the operator does.
+
+    ``fingerprint`` is that of :mod:`app.db.login`; ``former_connections`` are still open with
+    an earlier login.
+    """
+    if not app.memory_keys.held():
+        raise NotFoundError("this app holds no Mem0 key", code="no_memory_key")
+    if not x_api_key or not recognises(app.memory_keys, x_api_key):
+        raise UnauthenticatedError("this needs a live Mem0 key in the header X-API-Key")
+    await app.login.follow(app.database)
+    return {
+        "fingerprint": app.login.current,
+        "former_connections": app.login.former_connections,
+    }

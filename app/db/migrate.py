@@ -11,7 +11,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from app.core.config import Settings
-from app.db.session import CONNECT_TIMEOUT, driver_url, use_credentials
+from app.db.login import use_credentials
+from app.db.session import CONNECT_TIMEOUT, driver_url
 
 LOCK = 7_266_843_001
 """Key of the advisory lock that lets one migration run at a time; any fixed number will do."""

@@ -88,3 +88,8 @@ class MountedKeys:
             if key and key not in found:
                 found.append(key)
         return tuple(found)
+
+
+def key_source(key: str | None, directory: Path | None) -> KeySource:
+    """Where the settings say that keys are: one fixed key, or else a mounted Secret."""
+    return MountedKeys(directory) if directory is not None and not key else FixedKey(key)

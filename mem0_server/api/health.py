@@ -8,7 +8,7 @@ from mem0_server import __version__
 from mem0_server.api.errors import documented
 from mem0_server.api.services import Parts
 from mem0_server.errors import DatabaseUnavailableError, DrainingError
-from mem0_server.models import Health, Ready, Status
+from mem0_server.models import DatabaseLogin, Health, Ready, Status
 from mem0_server.schema import SCHEMA_VERSION
 
 open_router = APIRouter(tags=["health"])
@@ -45,8 +45,12 @@ async def metrics(parts: Parts) -> Response:
 @router.get("/status", responses=documented(503))
 async def status(parts: Parts) -> Status:
     """Which keys are accepted, where the schema stands, what waits to be indexed."""
+    await parts.follow_login()
+    login = parts.database.login
+    former = parts.database.former_connections + parts.library.former_connections(login)
     return Status(
         accepted_keys=parts.keys.fingerprints,
+        database=DatabaseLogin(fingerprint=login, former_connections=former),
         schema_version=await _schema_version(parts),
         backlog=await parts.indexer.backlog(),
         infer_backlog=await parts.inference.backlog(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -22,6 +23,9 @@ from mem0_server.store.mem0 import Memories
 from mem0_server.store.people import People
 from mem0_server.store.recall import Recall
 
+# How often the files with the database credentials are looked at, beside each new connection.
+LOOK_SECONDS = 1.0
+
 
 @dataclass(slots=True)
 class Services:
@@ -41,6 +45,17 @@ class Services:
     indexer: Indexer
     inference: Inference
     draining: bool = False
+
+    async def follow_login(self) -> None:
+        """Go over to the database credentials of this moment."""
+        await self.database.follow()
+        self.library.follow(self.database.login)
+
+    async def watch_login(self) -> None:
+        """Follow the database credentials until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self.follow_login()
 
 
 def build(settings: Settings, keys: KeyRing) -> Services:

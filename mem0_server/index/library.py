@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
+from weakref import WeakSet
 
 from mem0_server.errors import (
     DatabaseUnavailableError,
@@ -27,7 +28,7 @@ from mem0_server.errors import (
     OverloadedError,
 )
 from mem0_server.metrics import Metrics
-from mem0_server.settings import Settings
+from mem0_server.settings import Settings, login_fingerprint
 from mem0_server.store.jobs import Collection
 
 T = TypeVar("T")
@@ -56,6 +57,7 @@ class Library:
         self._waiting = 0
         self._memory: Any = None
         self._pool: Any = None
+        self._connections: WeakSet[Any] = WeakSet()
         self._closed = False
 
     @property
@@ -136,6 +138,22 @@ class Library:
                 "it may be loading a model; try again"
             ) from None
 
+    def follow(self, login: str | None) -> None:
+        """Close idle connections of a login other than that of this fingerprint.
+
+        Those in use are closed when their work is done.
+        """
+        if self._pool is not None and login is not None and self.former_connections(login):
+            self._pool.drain()
+
+    def former_connections(self, login: str | None) -> int:
+        """Connections still open with another login than that of this fingerprint."""
+        return sum(
+            login_fingerprint({"user": c.info.user, "password": c.info.password}) != login
+            for c in list(self._connections)
+            if not c.closed
+        )
+
     async def close(self) -> None:
         """Give up waiting calls and close the connections."""
         self._closed = True
@@ -176,7 +194,7 @@ class Library:
         if self._closed:  # while the import took its time
             return
         if self._pool is None:
-            self._pool = _connections(settings)
+            self._pool = _connections(settings, self._connections.add)
         server = {"ollama_base_url": settings.ollama_base_url}
         memory = Memory.from_config(
             {
@@ -216,8 +234,11 @@ def _client(settings: Settings, timeout: float) -> Any:
     return ollama.Client(host=settings.ollama_base_url, timeout=timeout)
 
 
-def _connections(settings: Settings) -> Any:
-    """mem0ai's own small pool, with the credentials of the moment for each new connection."""
+def _connections(settings: Settings, made: Callable[[Any], None]) -> Any:
+    """mem0ai's own small pool, with the credentials of the moment for each new connection.
+
+    ``made`` is told of each connection.
+    """
     from psycopg_pool import ConnectionPool
 
     milliseconds = int(settings.database_timeout * 1000)
@@ -237,6 +258,7 @@ def _connections(settings: Settings) -> Any:
         min_size=0,
         max_size=settings.index_threads,
         timeout=settings.database_acquire_timeout,
+        configure=made,
         check=ConnectionPool.check_connection,
         open=True,
     )

@@ -25,7 +25,7 @@ GUARDED = [
     ("GET", "/api/memory"),
     ("PUT", "/api/memory/preferences"),
 ]
-OPEN = {"/api/health", "/api/ready", "/api/status/memory-key"}
+OPEN = {"/api/health", "/api/ready", "/api/status/memory-key", "/api/status/database"}
 
 
 def test_everything_else_asks_for_a_key(with_keys: Any) -> None:
