@@ -12,7 +12,8 @@ import pytest
 
 from app import __version__
 from app.core.config import ALIASES, Settings, load_settings, refuse_to_start
-from app.db.session import credentials, driver_url
+from app.db.login import credentials
+from app.db.session import driver_url
 from app.errors import ConfigurationError, DatabaseUnavailableError
 
 ROOT = Path(__file__).parents[3]
