@@ -2,7 +2,8 @@
 
 The server adds defaults, drops empty fields and writes quantities its own way, and other field
 managers own fields beside ours. So only what is wanted is compared, the way server-side apply
-would merge it: maps field by field, lists of keyed maps by their key, other lists whole.
+would merge it: maps field by field, lists of keyed maps by their key, other lists and selectors
+whole.
 """
 
 from __future__ import annotations
@@ -46,6 +47,12 @@ _LIST_KEYS: tuple[tuple[str, ...], ...] = (
 _KEY_DEFAULTS = {"protocol": "TCP"}
 # Lists of named maps that the API server nevertheless replaces as a whole.
 _ATOMIC_LISTS = frozenset({"volumeClaimTemplates", "tolerations", "envFrom", "items", "sources"})
+# The rules of a NetworkPolicy, with every list in them.
+_ATOMIC_RULES = ("spec.ingress", "spec.egress")
+# Maps that belong to one manager as a whole: one key more selects something else.
+_ATOMIC_MAPS = frozenset(
+    {"selector", "podSelector", "namespaceSelector", "matchLabels", "nodeSelector"}
+)
 
 
 class Difference(NamedTuple):
@@ -91,6 +98,10 @@ def _walk(want: Any, have: Any, path: str, *, in_quantity: bool) -> Iterator[Dif
                 f"{path}.{name}" if path else str(name),
                 in_quantity=in_quantity or name in _QUANTITY_FIELDS or name == "storage",
             )
+        if path.rsplit(".", 1)[-1] in _ATOMIC_MAPS:
+            for name, value in have.items():
+                if name not in want and not _is_empty(value):
+                    yield Difference(f"{path}.{name}", None, value)
     elif isinstance(want, list) and isinstance(have, list):
         yield from _walk_list(want, have, path, in_quantity=in_quantity)
     elif not _same(want, have, in_quantity=in_quantity):
@@ -100,7 +111,8 @@ def _walk(want: Any, have: Any, path: str, *, in_quantity: bool) -> Iterator[Dif
 def _walk_list(
     want: Sequence[Any], have: Sequence[Any], path: str, *, in_quantity: bool
 ) -> Iterator[Difference]:
-    fields = None if path.rsplit(".", 1)[-1] in _ATOMIC_LISTS else _list_key(want)
+    whole = path.rsplit(".", 1)[-1] in _ATOMIC_LISTS or path.startswith(_ATOMIC_RULES)
+    fields = None if whole else _list_key(want)
     if fields is None:
         if len(want) != len(have):
             yield Difference(path, want, have)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -44,17 +45,50 @@ async def test_the_same_question_runs_helm_once() -> None:
     assert first == again
     assert runs() == before + 1
     await renderer.render("demo", "team", {"models": {"chat": "other"}})
-    await renderer.render("demo", "elsewhere", {"models": {"chat": "other"}})
-    assert runs() == before + 3
+    assert runs() == before + 2
+
+
+PLACES = [("demo", "team"), ("a", "a"), ("app", "metis"), ("m" * 37, "n" * 63), ("mem0", "demo")]
+
+
+@pytest.mark.parametrize("values", [{}, {"app": {"podLabels": {"team": "demo-team"}}}])
+async def test_releases_of_the_same_values_share_a_rendering(values: dict[str, object]) -> None:
+    shared, before = Renderer(STACK, HELM), runs()
+    found = await asyncio.gather(*(shared.render(*place, values) for place in PLACES))
+    assert runs() == before + 2, "Helm ran for the first, and for all the others"
+    for place, documents in zip(PLACES, found, strict=True):
+        assert documents == await Renderer(STACK, HELM).render(*place, values)
+
+
+async def test_a_chart_that_looks_at_the_name_is_rendered_for_each(tmp_path: Path) -> None:
+    copy = tmp_path / "stack"
+    shutil.copytree(STACK, copy)
+    (copy / "templates" / "long.yaml").write_text(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}}\n"
+        "data: {digest: {{ sha256sum .Release.Name }}}\n"
+    )
+    shared = Renderer(copy, HELM)
+    for place in PLACES:
+        found = await shared.render(*place, {})
+        assert found == await Renderer(copy, HELM).render(*place, {})
+
+
+async def test_values_with_a_placeholder_in_them_are_rendered_for_each() -> None:
+    values = {"app": {"podLabels": {"team": "placeholder-of-name"}}}
+    shared = Renderer(STACK, HELM)
+    for place in PLACES[:3]:
+        found = await shared.render(*place, values)
+        assert found == await Renderer(STACK, HELM).render(*place, values)
 
 
 async def test_what_is_not_asked_for_any_more_is_forgotten_first() -> None:
     renderer = Renderer(STACK, HELM, capacity=1)
-    await renderer.render("one", "team", {})
-    await renderer.render("two", "team", {})
+    one, two = ({"models": {"chat": name}} for name in ("one", "two"))
+    await renderer.render("demo", "team", one)
+    await renderer.render("demo", "team", two)
     before = runs()
-    await renderer.render("two", "team", {})
-    await renderer.render("one", "team", {})
+    await renderer.render("demo", "team", two)
+    await renderer.render("demo", "team", one)
     assert runs() == before + 1
 
 

@@ -45,6 +45,7 @@ def test_drift_is_put_back(world: World, wait: Callable[..., Any]) -> None:
     )
     world.api.patch("ConfigMap", world.ns, "demo-app", {"data": {"config.json": "{}broken"}})
     world.api.delete("Service", world.ns, "demo-ollama")
+    world.api.patch("Service", world.ns, "demo-mem0", {"spec": {"selector": {"one": "more"}}})
     world.api.patch(
         "ServiceAccount",
         world.ns,
@@ -61,6 +62,7 @@ def test_drift_is_put_back(world: World, wait: Callable[..., Any]) -> None:
             and app["template"]["spec"]["containers"][0]["image"] == image
             and "broken" not in world.get("ConfigMap", "demo-app")["data"]["config.json"]
             and world.api.get("Service", world.ns, "demo-ollama") is not None
+            and "one" not in world.get("Service", "demo-mem0")["spec"]["selector"]
             and account["app.kubernetes.io/managed-by"] == "metis-operator"
         )
 

@@ -100,6 +100,19 @@ def test_equal_in_the_server_s_eyes(want: dict[str, Any], have: dict[str, Any]) 
             {"tolerations": [{"key": "a"}, {"key": "b"}]},
             "tolerations",
         ),
+        # a selector with one label more selects other pods
+        ({"selector": {"a": "b"}}, {"selector": {"a": "b", "c": "d"}}, "selector.c"),
+        (
+            {"spec": {"podSelector": {"matchLabels": {"a": "b"}}}},
+            {"spec": {"podSelector": {"matchLabels": {"a": "b", "c": "d"}}}},
+            "spec.podSelector.matchLabels.c",
+        ),
+        # so has a network policy with one port more other holes
+        (
+            {"spec": {"ingress": [{"ports": [{"port": 1, "protocol": "TCP"}]}]}},
+            {"spec": {"ingress": [{"ports": [{"port": 1, "protocol": "TCP"}, {"port": 2}]}]}},
+            "spec.ingress[0].ports",
+        ),
     ],
 )
 def test_different(want: dict[str, Any], have: dict[str, Any], path: str) -> None:
