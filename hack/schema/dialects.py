@@ -174,8 +174,9 @@ def _shape(kind: str, typed: Callable[[str], Schema], *, closed: bool) -> Schema
         case "map":
             return {"type": "object", "additionalProperties": typed("string")}
         case "resources":
-            quantities = {
-                "type": "object",
+            quantities: Schema = {
+                # Helm's way to take away a default: limits: null.
+                "type": ["object", "null"] if closed else "object",
                 "maxProperties": _MAX_ITEMS,
                 "additionalProperties": typed("quantity"),
             }

@@ -13,8 +13,8 @@ Names and labels. Every template here takes a part's context, the dict that "sta
 app: {component: app, port: 8000, uid: 10001, graceSeconds: 30}
 mem0: {component: mem0, port: 8050, uid: 10001, graceSeconds: 30}
 ollama: {component: ollama, port: 11434, uid: 10001, graceSeconds: 30}
-metisPostgres: {component: metis-postgres, port: 5432, uid: 999, graceSeconds: 60, database: metis}
-mem0Postgres: {component: mem0-postgres, port: 5432, uid: 999, graceSeconds: 60, database: mem0}
+metisPostgres: {component: metis-postgres, port: 5432, uid: 999, graceSeconds: 60, database: metis, client: app, pool: 5, overflow: 10}
+mem0Postgres: {component: mem0-postgres, port: 5432, uid: 999, graceSeconds: 60, database: mem0, client: mem0, pool: 10, overflow: 0}
 {{- end -}}
 
 {{/* "stack.name" (list ROOT COMPONENT): the name of every object of that component. */}}
@@ -90,6 +90,18 @@ annotations:
 {{- $key := index . 1 -}}
 {{- $part := index (include "stack.parts" $root | fromYaml) $key -}}
 {{- printf "%s://%s:%v" (index . 2) (include "stack.name" (list $root $part.component)) (index $root.Values $key).service.port -}}
+{{- end -}}
+
+{{/* "stack.mebibytes" QUANTITY: a quantity of memory in whole MiB. */}}
+{{- define "stack.mebibytes" -}}
+{{- $text := kindIs "string" . | ternary (toString .) (printf "%d" (int64 .)) -}}
+{{- $number := regexFind "^[0-9.]+" $text | float64 -}}
+{{- $suffix := trimPrefix (regexFind "^[0-9.]+" $text) $text -}}
+{{- $units := dict "" 1 "k" 1e3 "Ki" 1024 "M" 1e6 "Mi" 1048576 "G" 1e9 "Gi" 1073741824 "T" 1e12 "Ti" 1099511627776 -}}
+{{- if not (hasKey $units $suffix) -}}
+{{- fail (printf "%q is no usual amount of memory: write it in Mi or Gi, such as 1Gi" $text) -}}
+{{- end -}}
+{{- divf (mulf $number (get $units $suffix)) 1048576 | floor | int -}}
 {{- end -}}
 
 {{/*

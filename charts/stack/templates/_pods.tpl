@@ -252,6 +252,7 @@ spec:
   replicas: {{ ternary 0 1 .root.Values.suspend }}
   serviceName: {{ include "stack.name" (list .root .component) }}
   podManagementPolicy: Parallel
+  updateStrategy: {type: RollingUpdate}
   persistentVolumeClaimRetentionPolicy:
     whenDeleted: {{ .root.Values.deletionPolicy }}
     whenScaled: Retain

@@ -24,7 +24,12 @@ data:
 {{- define "postgres.containers" -}}
 - {{ include "stack.container" (dict "part" . "name" .component "image" (include "stack.image" (list .root .values.image))) | nindent 2 | trim }}
   command: [sh, /etc/metis/start.sh]
-  args: [postgres]
+  args:
+    - postgres
+    {{- range $name, $value := include "postgres.parameters" . | fromYaml }}
+    - -c
+    - {{ printf "%s=%s" $name $value | quote }}
+    {{- end }}
   env:
     - {name: POSTGRES_USER, value: postgres}
     - {name: POSTGRES_PASSWORD_FILE, value: /run/secrets/db/superuser-password}
@@ -33,6 +38,10 @@ data:
     - {name: PGDATA, value: /var/lib/postgresql/data/pgdata}
   ports:
     - {name: postgres, containerPort: {{ .port }}}
+  {{- /* A fast shutdown, whatever signal the image stops with: the sessions end, the data is written. */}}
+  lifecycle:
+    preStop:
+      exec: {command: [pg_ctl, stop, -m, fast, -W]}
   {{- /* Over TCP: while the database is being made, its temporary server has only the socket. Crash
          recovery may take long and must not be cut short, so the start has half an hour. */}}
   startupProbe:
@@ -69,7 +78,7 @@ data:
 - {name: tmp, emptyDir: {sizeLimit: 256Mi}}
 - {name: sockets, emptyDir: {sizeLimit: 1Mi}}
 {{- /* Parallel queries and index builds share memory here; the runtime's own 64 MiB are too few. */}}
-- {name: shm, emptyDir: {medium: Memory, sizeLimit: 256Mi}}
+- {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ include "postgres.sharedMemory" . }}}}
 - name: start
   configMap:
     name: {{ include "stack.name" (list .root .component) }}

@@ -18,6 +18,13 @@ start.sh: |
     rm -rf "$PGDATA.interrupted"
     mv "$PGDATA" "$PGDATA.interrupted"
   fi
+  server=$(postgres --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+  if [ -s "$PGDATA/PG_VERSION" ] && [ "$(cat "$PGDATA/PG_VERSION")" != "$server" ]; then
+    echo "start: the volume holds data of PostgreSQL $(cat "$PGDATA/PG_VERSION") and this image is" \
+      "PostgreSQL $server, which cannot read it. Nothing was changed. Set the image's tag back, dump" \
+      "the database there (pg_dump), and restore it into a new volume" >&2
+    exit 1
+  fi
   if [ ! -s "$PGDATA/PG_VERSION" ]; then
     : >"$marker"
     sync "$marker" "$volume"
