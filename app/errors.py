@@ -7,6 +7,7 @@ programs; ``status`` is the HTTP status that the one handler in :mod:`app.api.er
 
     AppError
     ├── ConfigurationError      a setting that cannot work; ends the process at start
+    ├── LocalRunError           a part of a local run (``make dev``) cannot start or ended
     ├── BadInputError           the request cannot be served as it is (422)
     │   ├── DocumentError       this file cannot be read (422)
     │   └── TooLargeError       more than a limit allows (413)
@@ -41,6 +42,12 @@ class ConfigurationError(AppError):
     """A setting is wrong; nothing can start until it is corrected."""
 
     code = "configuration_error"
+
+
+class LocalRunError(AppError):
+    """Something that a run on one's own machine needs is missing, cannot start, or ended."""
+
+    code = "local_run_error"
 
 
 class BadInputError(AppError):

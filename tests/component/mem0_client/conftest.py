@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,33 +13,31 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from app.dev.servers import mem0_server
 from app.rag import mem0_client
 from app.rag.mem0_keys import fingerprint
-from mem0_server.prepare import prepare
-from mem0_server.settings import load_settings
-
-START_LIMIT = 60.0
 
 
-@dataclass
 class Mem0Process:
     """``python -m mem0_server`` on a port of its own; survives nothing, can be started again."""
 
-    dsn: str
-    port: int
-    ollama_url: str
-    scratch: Path
-    keys: Path = field(init=False)
-    process: subprocess.Popen[bytes] | None = None
-
-    def __post_init__(self) -> None:
-        self.keys = self.scratch / "server-keys"
+    def __init__(self, dsn: str, port: int, ollama_url: str, scratch: Path) -> None:
+        self.keys = scratch / "server-keys"
         self.keys.mkdir()
         (self.keys / "current").write_text(new_key())
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        self.server = mem0_server(
+            port,
+            scratch / "server.log",
+            dsn=dsn,
+            keys=self.keys,
+            ollama_url=ollama_url,
+            models=("chat-model", "embed-model"),
+            scratch=scratch / "mem0",
+        )
+        self.url = self.server.url
+        self.prepare = self.server.prepare
+        self.start = self.server.start
+        self.stop = self.server.stop
 
     @property
     def key(self) -> str:
@@ -52,44 +45,6 @@ class Mem0Process:
 
     def get(self, path: str, key: str | None = None) -> httpx.Response:
         return httpx.get(self.url + path, headers={"X-API-Key": key or self.key}, timeout=10)
-
-    def start(self) -> None:
-        environment = {
-            **os.environ,
-            "DATABASE_URL": self.dsn,
-            "MEM0_API_KEY_DIR": str(self.keys),
-            "OLLAMA_BASE_URL": self.ollama_url,
-            "LLM_MODEL": "chat-model",
-            "EMBEDDING_MODEL": "embed-model",
-            "MEM0_TELEMETRY": "false",
-            "MEM0_DIR": str(self.scratch / "mem0"),
-            "HOST": "127.0.0.1",
-            "PORT": str(self.port),
-            "DRAIN_DELAY": "0",
-        }
-        with (self.scratch / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "mem0_server"], env=environment, stdout=log, stderr=log
-            )
-        deadline = time.monotonic() + START_LIMIT
-        while True:
-            assert self.process.poll() is None, self.log()
-            try:
-                if httpx.get(f"{self.url}/ready").is_success:
-                    return
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < deadline, self.log()
-            time.sleep(0.05)
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(30)
-            self.process = None
-
-    def log(self) -> str:
-        return (self.scratch / "server.log").read_text()[-4000:]
 
     def accepts(self, *keys: str) -> bool:
         """Whether exactly these keys are live."""
@@ -130,7 +85,7 @@ def start_mem0(
 
     def start(ollama_url: str, scratch: Path) -> Mem0Process:
         server = Mem0Process(postgres_dsn_factory("mem0"), free_port(), ollama_url, scratch)
-        prepare(load_settings(database_url=server.dsn, mem0_api_key_dir=server.keys), print)
+        server.prepare()
         server.start()
         started.append(server)
         return server

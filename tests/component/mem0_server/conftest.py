@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +23,7 @@ import structlog
 import uvicorn
 from pydantic import SecretStr
 
+from app.dev.servers import Server
 from mem0_server.app import create_app
 from mem0_server.prepare import prepare
 from mem0_server.settings import Settings
@@ -124,9 +125,6 @@ def database(postgres_dsn_factory: Callable[[str], str]) -> str:
     """One migrated database for all tests; each finds it empty (see ``dsn``)."""
     made = postgres_dsn_factory("mem0")
     prepare(Settings(database_url=made, mem0_admin_api_key=SecretStr(KEY)), lambda _: None)
-    with psycopg.connect(made, autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here survives anyway
-        connection.execute("SELECT pg_reload_conf()")
     return made
 
 
@@ -190,7 +188,7 @@ def client(server: Running) -> httpx.Client:
 class Process:
     """``python -m mem0_server`` as the cluster runs it."""
 
-    popen: subprocess.Popen[str]
+    popen: subprocess.Popen[bytes]
     url: str
     started_in: float
     client: httpx.Client
@@ -206,38 +204,24 @@ def spawn(
 
         def begin(**environment: str) -> Process:
             port = free_port()
-            log = tmp_path / f"server-{port}.log"
-            env = {
-                **os.environ,
+            settings = {
                 "DATABASE_URL": dsn,
                 "MEM0_ADMIN_API_KEY": KEY,
                 "OLLAMA_BASE_URL": "http://127.0.0.1:9",
                 "EMBEDDING_MODEL": "embed-model",
                 "MEM0_DIR": str(tmp_path / "mem0"),
-                "HOST": "127.0.0.1",
-                "PORT": str(port),
                 **environment,
             }
+            log = tmp_path / f"server-{port}.log"
+            server = Server("mem0_server", port, "/health", settings, log)
             began = time.monotonic()
-            with log.open("w") as sink:
-                popen = subprocess.Popen(
-                    [sys.executable, "-m", "mem0_server"], env=env, stderr=sink, text=True
-                )
-            stack.callback(popen.wait, 10)
-            stack.callback(popen.kill)
-            url = f"http://127.0.0.1:{port}"
+            server.start()
+            stack.callback(server.stop, signal.SIGKILL)
+            assert server.child is not None
+            started_in = time.monotonic() - began
             client = stack.enter_context(
-                httpx.Client(base_url=url, headers={"X-API-Key": KEY}, timeout=20)
+                httpx.Client(base_url=server.url, headers={"X-API-Key": KEY}, timeout=20)
             )
-
-            def up() -> bool:
-                assert popen.poll() is None, log.read_text()
-                try:
-                    return client.get("/health").status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            wait_until(up, "the process to serve")
-            return Process(popen, url, time.monotonic() - began, client, log)
+            return Process(server.child.popen, server.url, started_in, client, log)
 
         yield begin

@@ -129,7 +129,7 @@ def test_prepare_waits_for_the_database(
     """The credentials come late, as with a Secret that is mounted while we wait."""
     dsn = postgres_dsn_factory("late")
     user = tmp_path / "username"
-    process = prepare(dsn.replace("postgres:@", ""), DATABASE_USER_FILE=str(user))
+    process = prepare(dsn.replace("postgres@", ""), DATABASE_USER_FILE=str(user))
     assert process.stderr is not None
     first = process.stderr.readline()
     assert "waiting for the database" in first
