@@ -1,67 +1,34 @@
-"""Serve: ``python -m mem0_server``. On SIGTERM requests go on being answered until all are."""
+"""``python -m mem0_server`` serves; ``reindex`` and ``prepare`` are its other commands."""
 
 from __future__ import annotations
 
-import signal
+import argparse
 import sys
-import time
-from types import FrameType
 
-import uvicorn
-
-from mem0_server.api.services import Services
-from mem0_server.app import create_app
-from mem0_server.errors import SettingsError
-from mem0_server.logs import configure_logging
-from mem0_server.settings import load_settings
+from mem0_server import prepare, reindex, serve
 
 
-class DrainingServer(uvicorn.Server):
-    """Goes on accepting for a while after SIGTERM: the cluster learns late that we are leaving."""
-
-    def __init__(self, config: uvicorn.Config, services: Services) -> None:
-        """Serve ``config``; ``services.draining`` turns true with the signal."""
-        super().__init__(config)
-        self._services = services
-        self._until: float | None = None
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM drains; another one, or Ctrl-C, stops as soon as requests are answered."""
-        if sig == signal.SIGTERM and self._until is None:
-            self._services.draining = True
-            self._until = time.monotonic() + self._services.settings.drain_delay
-            return
-        self.should_exit = True
-
-    async def on_tick(self, counter: int) -> bool:
-        """Asked ten times a second whether to stop."""
-        if self._until is not None and time.monotonic() >= self._until:
-            self.should_exit = True
-        return await super().on_tick(counter)
-
-
-def main() -> int:
-    """Exit status 0 after a drain, 2 for settings that cannot work."""
-    try:
-        settings = load_settings()
-        configure_logging(settings.log_level)
-        app = create_app(settings)
-    except SettingsError as error:
-        print(f"mem0_server: {error.message}", file=sys.stderr)
-        return 2
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,  # longer than clients keep a connection, so that they close first
-        timeout_graceful_shutdown=settings.drain_timeout,
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m mem0_server", description=__doc__)
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("serve", help="serve (the default)")
+    commands.add_parser("prepare", help="wait for the database and migrate it")
+    again = commands.add_parser("reindex", help="embed all records anew, with progress")
+    again.add_argument(
+        "--drop",
+        action="store_true",
+        help="drop the index first; searches find only what is embedded again",
     )
-    server = DrainingServer(config, app.state.services)
-    server.run()
-    return 0 if server.started else 1
+    again.add_argument(
+        "--no-wait",
+        action="store_true",
+        help="only queue the records; the servers embed them",
+    )
+    given = parser.parse_args(arguments)
+    if given.command == "reindex":
+        return reindex.main(drop=given.drop, wait=not given.no_wait)
+    return prepare.main() if given.command == "prepare" else serve.serve()
 
 
 if __name__ == "__main__":

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     index_threads: int = Field(default=4, ge=1, le=64)
     index_batch: int = Field(default=16, ge=1, le=256)
     index_poll: float = Field(default=2, gt=0, description="seconds between looks at the queue")
+    index_keep: float = Field(
+        default=3600, gt=0, description="seconds that an index is kept which no server uses"
+    )
     infer_on_append: bool = Field(
         default=False, description="find facts in appended messages, where a call does not say"
     )

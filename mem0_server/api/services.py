@@ -16,6 +16,7 @@ from mem0_server.keys import KeyRing
 from mem0_server.metrics import Metrics
 from mem0_server.settings import Settings
 from mem0_server.store.archival import Archival
+from mem0_server.store.collections import Collections
 from mem0_server.store.history import History
 from mem0_server.store.infer import InferJobs
 from mem0_server.store.jobs import Jobs
@@ -41,6 +42,7 @@ class Services:
     memories: Memories
     history: History
     jobs: Jobs
+    collections: Collections
     library: Library
     indexer: Indexer
     inference: Inference
@@ -62,9 +64,9 @@ def build(settings: Settings, keys: KeyRing) -> Services:
     """Put the parts together; nothing is opened yet."""
     metrics = Metrics()
     database = Database(settings, metrics)
-    jobs = Jobs(database)
+    jobs, collections = Jobs(database), Collections(database)
     library = Library(settings, metrics)
-    indexer = Indexer(settings, metrics, jobs, library)
+    indexer = Indexer(settings, metrics, jobs, collections, library)
     recall, memories = Recall(database), Memories(database)
     return Services(
         settings=settings,
@@ -77,6 +79,7 @@ def build(settings: Settings, keys: KeyRing) -> Services:
         memories=memories,
         history=History(database),
         jobs=jobs,
+        collections=collections,
         library=library,
         indexer=indexer,
         inference=Inference(

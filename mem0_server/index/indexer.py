@@ -7,6 +7,7 @@ seconds for what other replicas wrote. While Ollama is away it only asks whether
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -26,13 +27,15 @@ from mem0_server.index.text import collection_name, filters_of, payload_of, text
 from mem0_server.metrics import Metrics
 from mem0_server.models import EmbeddingStatus
 from mem0_server.settings import Settings
-from mem0_server.store.jobs import Collection, IndexRow, Job, Jobs, Scope
+from mem0_server.store.collections import Collection, Collections
+from mem0_server.store.jobs import IndexRow, Job, Jobs, Scope
 
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 10.0
 OWN_WRITES_SECONDS = 5.0
+LOOK_AFTER_SECONDS = 60.0
 # What may be the fault of one text alone.
 REFUSALS = (InvalidInputError, ModelFailedError)
 
@@ -43,16 +46,25 @@ class _State:
 
     collection: Collection | None = None
     trouble: str | None = None
+    looked_after_at: float = 0.0
 
 
 class Indexer:
     """The queue's worker and the way to search."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, jobs: Jobs, library: Library) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        jobs: Jobs,
+        collections: Collections,
+        library: Library,
+    ) -> None:
         """Do nothing yet; :meth:`run` is the background task."""
         self._settings = settings
         self._metrics = metrics
         self._jobs = jobs
+        self._collections = collections
         self._library = library
         self._state = _State()
         self._opening = asyncio.Lock()
@@ -89,7 +101,8 @@ class Indexer:
         while True:
             try:
                 collection = await self.open()
-                while await self._drain(collection):
+                await self._look_after(collection)
+                while await self.drain(collection):
                     wait = RETRY_SECONDS
                 await self._sleep(self._settings.index_poll)
                 wait = RETRY_SECONDS
@@ -117,9 +130,9 @@ class Indexer:
                 raise
             model = self._settings.embedding_model
             collection = Collection(collection_name(model, dimensions), model, dimensions)
-            known = await self._jobs.is_registered(collection.name)
+            known = await self._collections.is_registered(collection.name)
             await self._library.open(collection, create=not known)
-            queued = 0 if known else await self._jobs.register(collection)
+            queued = 0 if known else await self._collections.register(collection)
             self._state.collection, self._state.trouble = collection, None
             log.info("index_open", collection=collection.name, dimensions=dimensions, queued=queued)
             return collection
@@ -161,6 +174,29 @@ class Indexer:
         self._state.trouble = None
         return hits
 
+    async def drop(self) -> None:
+        """Drop the model's collection; the next :meth:`open` makes it anew and queues all.
+
+        :raises OllamaError: Ollama is away or has no such model.
+        """
+        dimensions = await self._library.dimensions()
+        await self._collections.drop(collection_name(self._settings.embedding_model, dimensions))
+        self._state.collection = None
+
+    async def _look_after(self, collection: Collection) -> None:
+        """Say that ours is in use; see that others which are not do not stay for ever."""
+        keep = self._settings.index_keep
+        now = time.monotonic()
+        if now - self._state.looked_after_at < min(LOOK_AFTER_SECONDS, keep / 4):
+            return
+        if not await self._collections.use(collection.name):
+            log.warning("index_gone", collection=collection.name)
+            self._state.collection = None
+            await self.open()
+        for name in await self._collections.drop_unused(collection.name, keep):
+            log.info("index_dropped", collection=name, unused_seconds=keep)
+        self._state.looked_after_at = now
+
     async def _sleep(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._awake.wait(), seconds)
@@ -172,13 +208,13 @@ class Indexer:
     async def _catch_up(self, collection: Collection, scope: Scope) -> None:
         """Index what waits in ``scope``, so that a search sees its caller's own writes."""
         while True:
-            if await self._drain(collection, scope):
+            if await self.drain(collection, scope):
                 continue
             if not await self._jobs.is_waited_for(collection.name, scope):
                 return
             await asyncio.sleep(0.02)  # another task or replica is at it
 
-    async def _drain(self, collection: Collection, scope: Scope | None = None) -> int:
+    async def drain(self, collection: Collection, scope: Scope | None = None) -> int:
         """Index one batch; returns how many jobs it took.
 
         :raises UnavailableError: Ollama or the database is away; the jobs are given back.

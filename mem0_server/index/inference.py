@@ -19,8 +19,9 @@ from mem0_server.index.text import memory_data, payload_of
 from mem0_server.metrics import Metrics
 from mem0_server.models import MEM0_KIND
 from mem0_server.settings import Settings
+from mem0_server.store.collections import Collection
 from mem0_server.store.infer import InferJobs, Talk
-from mem0_server.store.jobs import Collection, Job, Scope
+from mem0_server.store.jobs import Job, Scope
 from mem0_server.store.mem0 import CONTEXT_MESSAGES, Memories, NewMemory
 from mem0_server.store.recall import Recall
 

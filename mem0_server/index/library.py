@@ -29,7 +29,7 @@ from mem0_server.errors import (
 )
 from mem0_server.metrics import Metrics
 from mem0_server.settings import Settings, login_fingerprint
-from mem0_server.store.jobs import Collection
+from mem0_server.store.collections import Collection
 
 T = TypeVar("T")
 

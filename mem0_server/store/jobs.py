@@ -1,4 +1,4 @@
-"""The queue of records that are to be indexed, and the tables that hold the index.
+"""The queue of records that are to be indexed.
 
 A job is leased, not locked, while its text is embedded: a replica that dies loses nothing, and
 no writer waits for a model. The rows of the index are written in the transaction that takes the
@@ -13,11 +13,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from mem0_server.database import Connection, Database
-from mem0_server.store.sql import count
+from mem0_server.store.sql import identifier
 
 LEASE_SECONDS = 120
 MAX_BACKOFF_SECONDS = 300
-REGISTER_LOCK = 8_050_002
 
 _DUE = "j.collection = $1 AND j.not_before <= now()"
 _CLAIM = """
@@ -39,15 +38,6 @@ WHERE j.collection = $1 AND j.lease = $2
 FOR UPDATE OF j SKIP LOCKED FOR KEY SHARE OF a SKIP LOCKED
 """
 _BACKLOG = "SELECT count(*) FROM index_jobs WHERE collection = coalesce($1, collection)"
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """One embedding model's table of vectors."""
-
-    name: str
-    model: str
-    dimensions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,50 +83,6 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         """Keep the queue in ``database``."""
         self._database = database
-
-    async def is_registered(self, name: str) -> bool:
-        """Whether the collection is known."""
-        async with self._database.use("index_known") as connection:
-            found = await connection.fetchval(
-                "SELECT true FROM index_collections WHERE name = $1", name
-            )
-        return bool(found)
-
-    async def register(self, collection: Collection) -> int:
-        """Make the (existing) table a copy that follows ``archival``; all records are queued.
-
-        Returns how many were queued: none when another replica was first.
-        """
-        table = _identifier(collection.name)
-        async with self._database.transaction("index_register") as connection:
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", REGISTER_LOCK)
-            new = await connection.fetchval(
-                "SELECT NOT EXISTS (SELECT FROM index_collections WHERE name = $1)",
-                collection.name,
-            )
-            if not new:
-                return 0
-            # Writers wait here for a moment: each finds the collection, or is found by it.
-            await connection.execute("LOCK TABLE archival IN SHARE ROW EXCLUSIVE MODE")
-            await connection.execute(
-                f"""
-                ALTER TABLE {table} ADD CONSTRAINT {_identifier(collection.name + "_record")}
-                    FOREIGN KEY (id) REFERENCES archival ON DELETE CASCADE;
-                CREATE INDEX {_identifier(collection.name + "_ids")} ON {table}
-                    ((payload->>'user_id'), (payload->>'agent_id'), (payload->>'_kind'));
-                """
-            )
-            await connection.execute(
-                "INSERT INTO index_collections (name, model, dimensions) VALUES ($1, $2, $3)",
-                collection.name,
-                collection.model,
-                collection.dimensions,
-            )
-            queued = await connection.execute(
-                "INSERT INTO index_jobs (collection, record_id) SELECT $1, id FROM archival",
-                collection.name,
-            )
-        return count(queued)
 
     async def claim(
         self, collection: str, limit: int, scope: Scope | None = None
@@ -215,6 +161,16 @@ class Jobs:
                 only,
             )
 
+    async def refused(self, collection: str) -> tuple[int, str | None]:
+        """How many records the model refused and are put off, and one of the reasons."""
+        async with self._database.use("index_refused") as connection:
+            row = await connection.fetchrow(
+                "SELECT count(*) AS number, max(last_error) AS reason FROM index_jobs"
+                " WHERE collection = $1 AND attempts > 0",
+                collection,
+            )
+        return (row["number"], row["reason"]) if row else (0, None)
+
     async def backlog(self, collection: str | None) -> int:
         """How many records wait to be indexed; before a collection exists, all of them do."""
         async with self._database.use("index_backlog") as connection:
@@ -231,7 +187,7 @@ async def write_rows(connection: Connection, collection: str, rows: list[IndexRo
         return
     await connection.execute(
         f"""
-        INSERT INTO {_identifier(collection)} (id, vector, payload)
+        INSERT INTO {identifier(collection)} (id, vector, payload)
         SELECT id, vector::vector, payload::jsonb
         FROM unnest($1::uuid[], $2::text[], $3::text[]) AS row (id, vector, payload)
         ON CONFLICT (id) DO UPDATE SET vector = excluded.vector, payload = excluded.payload
@@ -240,7 +196,3 @@ async def write_rows(connection: Connection, collection: str, rows: list[IndexRo
         [json.dumps(row.vector) for row in rows],
         [json.dumps(row.payload) for row in rows],
     )
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

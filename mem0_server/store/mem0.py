@@ -14,9 +14,10 @@ from uuid import UUID, uuid4
 from mem0_server.database import Connection, Database, Row
 from mem0_server.errors import MemoryNotFoundError
 from mem0_server.models import MEM0_KIND
+from mem0_server.store.collections import Collection
 from mem0_server.store.history import delete_and_note, note_added, note_updated
 from mem0_server.store.infer import Talk, finish
-from mem0_server.store.jobs import Collection, IndexRow, Scope, conditions, write_rows
+from mem0_server.store.jobs import IndexRow, Scope, conditions, write_rows
 from mem0_server.store.sql import count
 
 CONTEXT_MESSAGES = 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mem0_server.database import Connection, Database
 from mem0_server.errors import AgentNotFoundError, HumanNotFoundError
 from mem0_server.models import Agent, Deleted, Human
-from mem0_server.store.sql import count, quoted
+from mem0_server.store.sql import count, identifier, quoted
 
 _PUT_AGENT = """
 INSERT INTO agents (id, name, persona) VALUES ($1, $2, $3)
@@ -94,9 +94,8 @@ async def _delete_entities(connection: Connection, human_id: str) -> None:
         " WHERE to_regclass(quote_ident(name || '_entities')) IS NOT NULL"
     )
     for table in tables:
-        name = '"' + table["name"].replace('"', '""') + '"'
         await connection.execute(
-            f"DELETE FROM {name} WHERE payload->>'user_id' = $1",  # noqa: S608 - a quoted name
+            f"DELETE FROM {identifier(table['name'])} WHERE payload->>'user_id' = $1",  # noqa: S608 - a quoted name
             quoted(human_id),
         )
 

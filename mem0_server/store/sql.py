@@ -15,9 +15,14 @@ def count(tag: str) -> int:
     return int(tag.rsplit(" ", 1)[-1])
 
 
-def quoted(identifier: str) -> str:
+def identifier(name: str) -> str:
+    """``name`` as SQL takes it for a table or an index."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted(user_id: str) -> str:
     """An id as the search index knows it: mem0ai refuses blanks and takes ``*`` for a wildcard."""
-    return quote(identifier, safe="")
+    return quote(user_id, safe="")
 
 
 @contextlib.contextmanager
