@@ -25,6 +25,7 @@ from app.rag.engine import RAGEngine
 from app.rag.health import Health
 from app.rag.library import Library
 from app.rag.mem0_keys import key_source
+from app.rag.mem0_upkeep import upkeep
 from app.rag.memory import UserMemory
 from app.rag.ollama import Ollama
 from app.rag.store import VectorStore
@@ -95,6 +96,7 @@ async def _parts(settings: Settings, authenticator: Authenticator, stack: AsyncE
     stack.push_async_callback(_end, asyncio.create_task(login.watch(database), name="login"))
     ollama = Ollama(settings)
     stack.push_async_callback(ollama.close)
+    await stack.enter_async_context(upkeep(settings))
     user_memory = UserMemory(settings)
     stack.push_async_callback(user_memory.close)
     store = VectorStore()

@@ -33,7 +33,7 @@ async def models(app: AppParts, user: CurrentUser) -> dict[str, Any]:
 @router.get("/status/memory-key")
 async def memory_key(x_api_key: Annotated[str | None, Header()] = None) -> dict[str, str]:
     """The fingerprint of the Mem0 key in use, for whoever holds a live Mem0 key."""
-    memory = await asyncio.to_thread(mem0_client.get_mem0_client)
+    memory = await asyncio.to_thread(mem0_client.shared_client)
     fingerprint = memory.client.key_fingerprint if memory else None
     if memory is None or fingerprint is None:
         raise NotFoundError("this app holds no Mem0 key", code="no_memory_key")

@@ -108,6 +108,7 @@ class Settings(BaseSettings):
     mem0_archival_cache_ttl: float = Field(300.0, gt=0)
     mem0_search_cache_size: int = Field(2000, ge=1)
     mem0_search_cache_ttl: float = Field(120.0, gt=0)
+    mem0_not_found_ttl: float = Field(5.0, gt=0)
 
     auth_mode: Literal["keys", "none"] = "keys"
     auth_keys_file: Path | None = None
@@ -122,13 +123,13 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Our four layers instead of pydantic's own, which merge aliases across layers."""
-        dotenv = {k: v for k, v in dotenv_values(".env").items() if v is not None}
-        file = os.environ.get("METIS_CONFIG_FILE") or dotenv.get("METIS_CONFIG_FILE")
+        dotenv = _dotenv()
+        file = config_file()
         return (
             init_settings,
             _Layer(settings_cls, os.environ),
             _Layer(settings_cls, dotenv),
-            _Layer(settings_cls, _read_config_file(Path(file)) if file else {}),
+            _Layer(settings_cls, _read_config_file(file) if file else {}),
         )
 
     @field_validator("cors_origins", mode="before")
@@ -239,6 +240,16 @@ def is_placeholder(value: str) -> bool:
     """Whether ``value`` is one that tutorials leave behind, ``<like this>`` or blank."""
     plain = value.strip().lower()
     return plain in PLACEHOLDERS or (plain.startswith("<") and plain.endswith(">")) or not plain
+
+
+def config_file() -> Path | None:
+    """The JSON file that ``METIS_CONFIG_FILE`` names."""
+    file = os.environ.get("METIS_CONFIG_FILE") or _dotenv().get("METIS_CONFIG_FILE")
+    return Path(file) if file else None
+
+
+def _dotenv() -> dict[str, str]:
+    return {k: v for k, v in dotenv_values(".env").items() if v is not None}
 
 
 def _read_config_file(path: Path) -> dict[str, Any]:

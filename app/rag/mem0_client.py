@@ -2,20 +2,22 @@
 
 Nothing here raises at its caller. A failure is logged with its cause, counted, and gives ``None``,
 ``False`` or an empty list or dict; what users say is never logged. Everything is synchronous and
-thread-safe; async code calls it through ``asyncio.to_thread``. No database is needed.
+thread-safe; on an event loop reads go through :func:`app.rag.unblocked.unblocked`, writes through
+a thread. No database is needed; with one, :func:`app.rag.mem0_upkeep.upkeep` keeps the caches of
+all replicas coherent.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from app.core.config import SETTINGS
-from app.rag.cache import CacheStats, Group, ReadThrough, Rest
-from app.rag.mem0_errors import Mem0NotFoundError
+from app.rag import mem0_metrics
+from app.rag.mem0_cached import CachedMem0Client
+from app.rag.mem0_caches import MemoryCaches, limits_from, positive
 from app.rag.mem0_guard import never_raises, nothing
 from app.rag.mem0_keys import MountedKeys
 
@@ -38,16 +40,10 @@ INTERACTIONS = "document_interaction"
 INTERACTIONS_SEEN = 200  # how many a filtered list looks through: the server filters by kind only
 
 Json = dict[str, Any]
-CacheType = Literal["human", "recall", "archival", "search"]
 
 
-class EnhancedMem0Client:
-    """The Mem0 client with caches in front of its reads.
-
-    A write drops what it makes untrue, and a read that began before it is not kept. What a read
-    returns is the caller's own copy. ``client`` is the plain HTTP client beneath; the ``*_cache``
-    attributes are the ``TTLCache`` s, for a look inside (:meth:`clear_cache` empties them).
-    """
+class EnhancedMem0Client(CachedMem0Client):
+    """The cached client of one Mem0 server, as ``SETTINGS`` say."""
 
     def __init__(self, api_key: str | None = None, endpoint: str = "http://localhost:8050") -> None:
         """Make a client of the server at ``endpoint``; nothing is sent yet.
@@ -57,228 +53,18 @@ class EnhancedMem0Client:
         """
         self.endpoint = endpoint
         key = api_key or SETTINGS.mem0_api_key
-        timeout = _positive("mem0_timeout", 5.0)
+        timeout = positive(SETTINGS, "mem0_timeout", 5.0)
         if SETTINGS.mem0_api_key_dir and not key:
             keys = MountedKeys(Path(SETTINGS.mem0_api_key_dir))
-            self.client = Mem0Client(endpoint=endpoint, keys=keys, timeout=timeout)
+            client = Mem0Client(endpoint=endpoint, keys=keys, timeout=timeout)
         else:
-            self.client = Mem0Client(api_key=key, endpoint=endpoint, timeout=timeout)
-        self._caches: dict[CacheType, ReadThrough] = {
-            "human": _cache("human", 1000, 300.0),
-            "recall": _cache("recall", 1000, 60.0),
-            "archival": _cache("archival", 2000, 300.0),
-            "search": _cache("search", 2000, 120.0),
-        }
-        self.human_cache = self._caches["human"].store  # agents too
-        self.recall_cache = self._caches["recall"].store
-        self.archival_cache = self._caches["archival"].store
-        self.search_cache = self._caches["search"].store
-
-    @property
-    def degraded(self) -> bool:
-        """True from a call that Mem0 did not serve until the next one that it serves."""
-        return self.client.failing
-
-    def stats(self) -> dict[CacheType, CacheStats]:
-        """The counters of each cache."""
-        return {name: cache.stats() for name, cache in self._caches.items()}
-
-    @never_raises(nothing)
-    def clear_cache(self, cache_type: CacheType | None = None) -> None:
-        """Empty one cache, or all of them."""
-        for name in self._caches if cache_type is None else (cache_type,):
-            self._caches[name].clear()
-
-    @never_raises(nothing)
-    def get_agent(self, agent_id: str) -> Json | None:
-        """The agent, or ``None`` when there is none or Mem0 does not answer."""
-        return self._caches["human"].read(
-            ("agent", agent_id), (), lambda: self.client.get_agent(agent_id=agent_id)
-        )
-
-    @never_raises(bool)
-    def create_agent(self, agent_id: str, name: str, persona: str) -> bool:
-        """Make or change the agent; True when it is done."""
-        try:
-            self.client.create_agent(agent_id=agent_id, name=name, persona=persona)
-        finally:
-            self._caches["human"].drop(("agent", agent_id))
-        return True
-
-    @never_raises(nothing)
-    def get_human(self, human_id: str) -> Json | None:
-        """The human, or ``None`` when there is none or Mem0 does not answer."""
-        return self._caches["human"].read(
-            ("human", human_id), (), lambda: self.client.get_human(human_id=human_id)
-        )
-
-    @never_raises(bool)
-    def create_human(self, human_id: str, name: str) -> bool:
-        """Make the human or change the name; True when it is done."""
-        try:
-            self.client.create_human(human_id=human_id, name=name)
-        finally:
-            self._caches["human"].drop(("human", human_id))
-        return True
-
-    @never_raises(bool)
-    def append_message(
-        self,
-        agent_id: str,
-        human_id: str,
-        message: Mapping[str, str],
-        idempotency_key: str | None = None,
-    ) -> bool:
-        """Append ``{role, content}`` to the conversation; True when it is stored.
-
-        The same ``idempotency_key`` again stores nothing more. Agent and human must exist.
-        """
-        self.send_message(agent_id, human_id, message, idempotency_key)
-        return True
-
-    def send_message(
-        self,
-        agent_id: str,
-        human_id: str,
-        message: Mapping[str, str],
-        idempotency_key: str | None = None,
-    ) -> None:
-        """As :meth:`append_message`, but raises Mem0Error: for who must know why it failed."""
-        with self._writing(agent_id, human_id, (agent_id, human_id), "recall"):
-            self.client.append_message(
-                agent_id=agent_id,
-                human_id=human_id,
-                message=message,
-                idempotency_key=idempotency_key,
-            )
-
-    @never_raises(list)
-    def get_recall_memory(self, agent_id: str, human_id: str, limit: int = 10) -> list[Json]:
-        """The newest ``limit`` messages, oldest first."""
-        return self._list(
-            "recall",
-            (agent_id, human_id),
-            (limit,),
-            lambda: self.client.get_recall_memory(
-                agent_id=agent_id, human_id=human_id, limit=limit
-            ),
-        )
-
-    @never_raises(bool)
-    def create_archival_memory(
-        self,
-        agent_id: str,
-        human_id: str,
-        data: Json,
-        kind: str,
-        replace: bool = False,
-        idempotency_key: str | None = None,
-    ) -> bool:
-        """Store ``data`` as a record of ``kind``, alone of its kind when ``replace``.
-
-        The same ``idempotency_key`` again stores nothing more. Agent and human must exist.
-        """
-        self.send_record(agent_id, human_id, data, kind, replace, idempotency_key)
-        return True
-
-    def send_record(
-        self,
-        agent_id: str,
-        human_id: str,
-        data: Json,
-        kind: str,
-        replace: bool = False,
-        idempotency_key: str | None = None,
-    ) -> None:
-        """As :meth:`create_archival_memory`, but raises Mem0Error."""
-        with self._writing(agent_id, human_id, (agent_id, human_id, kind), "archival", "search"):
-            self.client.create_archival_memory(
-                agent_id=agent_id,
-                human_id=human_id,
-                data=data,
-                kind=kind,
-                replace=replace,
-                idempotency_key=idempotency_key,
-            )
-
-    def send_deletion(self, human_id: str) -> None:
-        """Delete all that Mem0 holds about the human, who need not exist; raises Mem0Error."""
-        try:
-            self.client.delete_human(human_id=human_id)
-        except Mem0NotFoundError:
-            pass
-        finally:
-            self.clear_cache()  # whose entries are his is not worth an index: this is rare
-
-    @never_raises(list)
-    def get_archival_memory(
-        self, agent_id: str, human_id: str, kind: str, limit: int = 10
-    ) -> list[Json]:
-        """The newest ``limit`` records of ``kind``, newest first (id, kind, data, created_at)."""
-        return self._list(
-            "archival",
-            (agent_id, human_id, kind),
-            (limit,),
-            lambda: self.client.get_archival_memory(
-                agent_id=agent_id, human_id=human_id, kind=kind, limit=limit
-            ),
-        )
-
-    @never_raises(list)
-    def search_archival_memory(
-        self, agent_id: str, human_id: str, query: str | None, kind: str, limit: int = 10
-    ) -> list[Json]:
-        """The records of ``kind`` nearest to ``query``, with a score; None gives the newest."""
-        return self._list(
-            "search",
-            (agent_id, human_id, kind),
-            (query or None, limit),
-            lambda: self.client.search_archival_memory(
-                agent_id=agent_id, human_id=human_id, query=query, kind=kind, limit=limit
-            ),
-        )
-
-    def _list(
-        self, cache: CacheType, group: Group, rest: Rest, load: Callable[[], list[Json]]
-    ) -> list[Json]:
-        def found() -> list[Json] | None:
-            try:
-                return load()
-            except Mem0NotFoundError:
-                return None  # nobody of that id yet, so nothing said or stored
-
-        return self._caches[cache].read(group, rest, found) or []
-
-    @contextmanager
-    def _writing(
-        self, agent_id: str, human_id: str, group: Group, *caches: CacheType
-    ) -> Iterator[None]:
-        """Drop what a write makes untrue, also when it failed: its answer may have been lost."""
-        try:
-            yield
-        except Mem0NotFoundError:  # the server knows one of the two no longer, so forget both
-            self._caches["human"].drop(("agent", agent_id))
-            self._caches["human"].drop(("human", human_id))
-            raise
-        finally:
-            for cache in caches:
-                self._caches[cache].drop(group)
-
-
-def _cache(name: str, size: int, ttl: float) -> ReadThrough:
-    """A cache of the size (entries) and TTL (seconds) set for it, these defaults where unset."""
-    return ReadThrough(
-        int(_positive(f"mem0_{name}_cache_size", size)), _positive(f"mem0_{name}_cache_ttl", ttl)
-    )
-
-
-def _positive(name: str, default: float) -> float:
-    value = getattr(SETTINGS, name, None)
-    return float(value) if isinstance(value, int | float) and value > 0 else default
+            client = Mem0Client(api_key=key, endpoint=endpoint, timeout=timeout)
+        super().__init__(client, MemoryCaches(limits_from(SETTINGS)))
 
 
 _mem0_client: EnhancedMem0Client | None = None
 _singleton_lock = threading.Lock()
+mem0_metrics.publish(lambda: {} if _mem0_client is None else _mem0_client.stats())
 
 
 @never_raises(nothing)
@@ -287,6 +73,14 @@ def get_mem0_client() -> EnhancedMem0Client | None:
 
     The Metis agent is made where it is missing; while Mem0 is away, the next call tries again.
     """
+    client = shared_client()
+    if client is not None:
+        _ensure_agent(client)
+    return client
+
+
+def shared_client() -> EnhancedMem0Client | None:
+    """As :func:`get_mem0_client`, but sends nothing; raises when it cannot be made."""
     global _mem0_client
     if not SETTINGS.use_mem0 or not MEM0_AVAILABLE:
         return None
@@ -295,9 +89,7 @@ def get_mem0_client() -> EnhancedMem0Client | None:
             _mem0_client = EnhancedMem0Client(
                 api_key=SETTINGS.mem0_api_key, endpoint=SETTINGS.mem0_endpoint
             )
-        client = _mem0_client
-    _ensure_agent(client)
-    return client
+        return _mem0_client
 
 
 def memory_status() -> Literal["ok", "degraded", "off"]:

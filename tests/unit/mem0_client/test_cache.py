@@ -3,6 +3,7 @@
 import copy
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from app.rag.cache import GroupedTTLCache, ReadThrough, copied
+from app.rag.cache import GroupedTTLCache, Limits, ReadThrough
+from app.rag.frozen import Frozen, copied
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -42,7 +44,7 @@ def test_a_copy_is_equal_and_shares_no_container(value):
 
 def test_a_second_read_is_a_hit_until_the_ttl_is_over():
     clock = Clock()
-    cache = ReadThrough(10, 60, clock)
+    cache = ReadThrough(Limits(10, 60), clock)
     answers = iter([["first"], ["second"]])
 
     assert cache.read(("a",), (1,), lambda: next(answers)) == ["first"]
@@ -55,7 +57,7 @@ def test_a_second_read_is_a_hit_until_the_ttl_is_over():
 
 
 def test_what_a_caller_does_to_an_answer_reaches_nobody_else():
-    cache = ReadThrough(10, 60)
+    cache = ReadThrough(Limits(10, 60))
 
     def read():
         return cache.read(("a",), (), lambda: [{"content": "hello", "tags": ["x"]}])
@@ -67,27 +69,106 @@ def test_what_a_caller_does_to_an_answer_reaches_nobody_else():
         answer.append("poison")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no"), None])
-def test_neither_a_failure_nor_an_absence_is_kept(error):
-    cache = ReadThrough(10, 60)
+def test_a_failure_is_not_kept():
+    cache = ReadThrough(Limits(10, 60))
 
     def load():
-        if error:
-            raise error
+        raise RuntimeError("no")
 
     for _ in range(2):
-        if error:
-            with pytest.raises(RuntimeError):
-                cache.read(("a",), (), load)
-        else:
-            assert cache.read(("a",), (), load) is None
-    assert cache.stats().loads == 2
-    assert cache.stats().errors == (2 if error else 0)
+        with pytest.raises(RuntimeError):
+            cache.read(("a",), (), load)
+    assert (cache.stats().loads, cache.stats().errors) == (2, 2)
     assert cache.read(("a",), (), lambda: "well") == "well"
 
 
+def test_an_absence_is_kept_for_its_own_short_time_and_no_longer_than_what_made_it_untrue():
+    clock = Clock()
+    cache = ReadThrough(Limits(10, 60, absent_ttl=5), clock)
+    assert cache.read(("a",), (), lambda: None) is None
+    clock.now = 4.9
+    assert cache.read(("a",), (), lambda: "too early") is None
+    clock.now = 5.0
+    assert cache.read(("a",), (), lambda: "came") == "came"
+    assert cache.read(("b",), (), lambda: None) is None
+    cache.drop(("b",))
+    assert cache.read(("b",), (), lambda: "made") == "made"
+    clock.now = 64.9
+    assert cache.read(("a",), (), lambda: "not asked") == "came"
+
+
+def test_from_the_end_of_trust_on_entries_are_gone_past_and_served_again_when_it_is_back():
+    clock = Clock()
+    cache = ReadThrough(Limits(10, 60), clock)
+    cache.trusted_until = 2.0
+    assert cache.read(("a",), (), lambda: 1) == 1
+    clock.now = 1.9
+    assert cache.read(("a",), (), lambda: 2) == 1
+    clock.now = 2.0
+    assert cache.read(("a",), (), lambda: 3) == 3
+    assert cache.read(("a",), (), lambda: 4) == 4
+    assert cache.stats().bypassed == 2
+    cache.trusted_until = 9.0
+    assert cache.read(("a",), (), lambda: 5) == 4
+
+
+def test_other_limits_are_kept_to_from_then_on_and_the_counters_stay():
+    clock = Clock()
+    cache = ReadThrough(Limits(1, 60), clock)
+    for name in "ab":
+        cache.read((name,), (), lambda: 1)
+    cache.tune(Limits(1, 60))
+    assert cache.stats().size == 1
+    cache.tune(Limits(2, 10))
+    assert (cache.store.maxsize, cache.store.ttl, cache.stats().size) == (2, 10, 0)
+    for name in "ab":
+        cache.read((name,), (), lambda: 2)
+    clock.now = 9.9
+    assert [cache.read((name,), (), lambda: 3) for name in "ab"] == [2, 2]
+    clock.now = 10.0
+    assert cache.read(("a",), (), lambda: 4) == 4
+    assert (cache.stats().evictions, cache.stats().hits) == (1, 2)
+
+
+def test_a_load_under_way_when_limits_change_is_not_kept():
+    cache = ReadThrough(Limits(10, 60))
+    load = Loading(cache, "before")
+    with ThreadPoolExecutor() as pool:
+        early = pool.submit(load.read)
+        assert load.begun.wait(10)
+        cache.tune(Limits(10, 30))
+        load.released.set()
+        assert early.result(10) == "before"
+    assert cache.stats().size == 0
+
+
+@given(json_values)
+def test_a_view_says_the_same_and_takes_no_change(value):
+    frozen = Frozen(value)
+    assert plain(frozen.view) == value == frozen.copy()
+    if isinstance(value, dict):
+        with pytest.raises(TypeError):
+            frozen.view["x"] = 1
+    elif isinstance(value, list):
+        with pytest.raises(TypeError):
+            frozen.view[0] = 1
+
+
+def plain(view):
+    if isinstance(view, Mapping):
+        return {key: plain(item) for key, item in view.items()}
+    return [plain(item) for item in view] if isinstance(view, tuple) else view
+
+
+def test_many_views_are_one_object():
+    cache = ReadThrough(Limits(10, 60))
+    first, second = (cache.view(("a",), (), lambda: [{"n": 1}]) for _ in range(2))
+    assert first is second
+    assert cache.view(("none",), (), lambda: None) is None
+
+
 def test_dropping_a_group_takes_every_entry_of_it_and_none_of_its_neighbours():
-    cache = ReadThrough(100, 60)
+    cache = ReadThrough(Limits(100, 60))
     groups = [("m", "user1"), ("m", "user10"), ("m", "user"), ("m", "user1/x"), ("m", "user1", "x")]
     for group in groups:
         for limit in (1, 10):
@@ -101,7 +182,7 @@ def test_dropping_a_group_takes_every_entry_of_it_and_none_of_its_neighbours():
 
 
 def test_a_full_cache_evicts_the_least_recently_used_and_counts_it():
-    cache = ReadThrough(2, 60)
+    cache = ReadThrough(Limits(2, 60))
     for name in ("a", "b", "a", "c"):
         cache.read((name,), (), lambda: name)  # noqa: B023 - called at once
     assert {group for group, _ in cache.store} == {("a",), ("c",)}
@@ -139,7 +220,7 @@ def wait_for_misses(cache: ReadThrough, count: int) -> None:
 
 @pytest.mark.parametrize("forget", [lambda c: c.drop(("a",)), lambda c: c.clear()])
 def test_a_load_that_began_before_an_invalidation_is_not_kept(forget):
-    cache = ReadThrough(10, 60)
+    cache = ReadThrough(Limits(10, 60))
     load = Loading(cache, "stale")
     with ThreadPoolExecutor() as pool:
         early = pool.submit(load.read)
@@ -153,7 +234,7 @@ def test_a_load_that_began_before_an_invalidation_is_not_kept(forget):
 
 
 def test_an_invalidation_of_another_group_leaves_a_load_alone():
-    cache = ReadThrough(10, 60)
+    cache = ReadThrough(Limits(10, 60))
     load = Loading(cache, "kept")
     with ThreadPoolExecutor() as pool:
         reader = pool.submit(load.read)
@@ -165,7 +246,7 @@ def test_an_invalidation_of_another_group_leaves_a_load_alone():
 
 
 def test_many_misses_of_one_key_make_one_load_and_everyone_gets_a_copy():
-    cache = ReadThrough(10, 60)
+    cache = ReadThrough(Limits(10, 60))
     load = Loading(cache, [{"n": 1}])
     with ThreadPoolExecutor(32) as pool:
         readers = [pool.submit(load.read) for _ in range(32)]
@@ -178,7 +259,7 @@ def test_many_misses_of_one_key_make_one_load_and_everyone_gets_a_copy():
 
 
 def test_a_failed_load_fails_for_all_who_wait_and_for_nobody_after():
-    cache = ReadThrough(10, 60)
+    cache = ReadThrough(Limits(10, 60))
     load = Loading(cache, RuntimeError("no"))
     with ThreadPoolExecutor(4) as pool:
         readers = [pool.submit(load.read) for _ in range(4)]
@@ -189,7 +270,7 @@ def test_a_failed_load_fails_for_all_who_wait_and_for_nobody_after():
 
 
 def test_a_reader_who_is_interrupted_while_loading_does_not_take_the_others_along():
-    cache = ReadThrough(10, 60)
+    cache = ReadThrough(Limits(10, 60))
     interrupted = Loading(cache, KeyboardInterrupt())
     with ThreadPoolExecutor() as pool:
         first = pool.submit(interrupted.read)
@@ -211,7 +292,7 @@ class AgainstTheTruth(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.cache = ReadThrough(3, 60, self.clock)
+        self.cache = ReadThrough(Limits(3, 60), self.clock)
         self.truth: dict[str, int] = {}
 
     @rule(name=NAMES, limit=LIMITS)
@@ -251,6 +332,7 @@ class AgainstTheTruth(RuleBasedStateMachine):
         store.expire()
         assert len(store) <= 3
         assert set(store) == {key for keys in store._groups.values() for key in keys}
+        assert set(store) == set(store._used)
         assert all(store._groups.values())
 
 

@@ -3,6 +3,7 @@
 What the client does with a real server is tested in ``tests/component/mem0_client``.
 """
 
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -170,7 +171,7 @@ def test_the_plain_client_can_be_replaced_and_its_failures_stay_inside(settings)
         client = module.EnhancedMem0Client(api_key="mk_other", endpoint="http://there:1")
     assert plain.call_args.kwargs["api_key"] == "mk_other"
     assert plain.call_args.kwargs["endpoint"] == client.endpoint == "http://there:1"
-    for name, method in vars(module.EnhancedMem0Client).items():
+    for name, method in inspect.getmembers(module.EnhancedMem0Client, inspect.isfunction):
         if not name.startswith("_") and hasattr(Mem0Client, name):
             getattr(client.client, name).side_effect = RuntimeError("broken")
             arguments = ["x"] * (method.__wrapped__.__code__.co_argcount - 1)
@@ -210,8 +211,8 @@ def test_the_caches_have_their_sizes_and_ttls_from_the_settings_or_the_defaults(
     client = module.EnhancedMem0Client()
     shapes = {
         name: (cache.maxsize, cache.ttl)
-        for name, cache in vars(client).items()
-        if isinstance(cache, TTLCache)
+        for name in dir(client)
+        if isinstance(cache := getattr(client, name), TTLCache)
     }
     assert shapes == {
         "human_cache": (1000, 300),
