@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 _TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 _PAGE = 500
+_READS = frozenset({"get", "list", "ping"})
 
 
 def load_config() -> SingleConfig:
@@ -66,8 +67,13 @@ async def connect(config: SingleConfig | None = None) -> AsyncIterator[Cluster]:
 class Cluster:
     """Calls of the API server. All may raise ClusterError; ``connect`` makes one."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, may_write: Callable[[], None] | None = None) -> None:
         self._client = client
+        self._may_write = may_write
+
+    def fenced(self, may_write: Callable[[], None]) -> Cluster:
+        """The same, but every write first asks ``may_write()``, which raises to forbid it."""
+        return Cluster(self._client, may_write)
 
     async def get(self, key: Key) -> Object | None:
         """The object, or None when it is not there."""
@@ -144,6 +150,16 @@ class Cluster:
         )
         return _plain(created)
 
+    async def update(self, key: Key, obj: Object) -> Object:
+        """Replace the object by ``obj``, which names the resource version that it replaces."""
+        resource = _resource(key.kind)
+        updated = await self._call(
+            "update",
+            str(key),
+            lambda: self._client.replace(resource(obj)),
+        )
+        return _plain(updated)
+
     async def merge(self, key: Key, patch: Object) -> Object:
         """JSON merge patch; one with ``metadata.resourceVersion`` conflicts with any change."""
         merged = await self._call(
@@ -198,6 +214,8 @@ class Cluster:
             return
 
     async def _call(self, verb: str, what: str, request: Callable[[], Awaitable[T]]) -> T:
+        if self._may_write is not None and verb not in _READS:
+            self._may_write()
         try:
             answer = await request()
         except ApiError as error:

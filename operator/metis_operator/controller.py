@@ -39,7 +39,7 @@ class Controller:
 
     def __init__(self, settings: Settings, cluster: Cluster, store: Store | None = None) -> None:
         self._settings = settings
-        self._cluster = cluster
+        self.cluster = cluster
         self._store = store or Store()
         reconciler = Reconciler(
             cluster,
@@ -136,7 +136,7 @@ class Controller:
         while True:
             await asyncio.sleep(self._settings.ping if self._up else 1.0)
             try:
-                await self._cluster.ping(self.namespaces[0])
+                await self.cluster.ping(self.namespaces[0])
             except ClusterError as error:
                 if self._up:
                     log.warning("the API server is away", cause=str(error))
@@ -154,7 +154,7 @@ class Controller:
         for kind in kinds:
             for namespace in self.namespaces:
                 try:
-                    objects, version = await self._cluster.list(
+                    objects, version = await self.cluster.list(
                         kind, namespace=namespace, selector=selector_of(kind)
                     )
                 except NotFoundError:

@@ -23,6 +23,10 @@ class ManifestError(MetisOperatorError):
     """The chart renders something that the operator does not manage."""
 
 
+class LeadershipLostError(MetisOperatorError):
+    """This process may no longer write: another operator may be at work by now."""
+
+
 class ClusterError(MetisOperatorError):
     """The API server could not be asked or did not do what it was asked.
 

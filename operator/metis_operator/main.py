@@ -17,8 +17,9 @@ from . import crd, http
 from .cluster import Cluster, connect
 from .controller import Controller
 from .core import names
-from .core.objects import Kind
+from .core.objects import LEASE, Key, Kind
 from .errors import ClusterError
+from .leadership import Leadership
 from .observe import WATCHED, selector_of
 from .settings import Settings
 
@@ -47,11 +48,13 @@ def registry_of(controller: Controller) -> kopf.OperatorRegistry:
     return registry
 
 
-def kopf_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
-    """Kopf as a mere watcher: it writes nothing and does not give up early."""
+def kopf_settings(*, scanning: bool) -> kopf.OperatorSettings:
+    """Kopf as a mere watcher: it writes nothing and does not give up early.
+
+    With ``scanning`` it watches for the CRD to go and come, which takes a role in the cluster.
+    """
     settings = kopf.OperatorSettings()
-    # Without a role for the whole cluster there are no namespaces and CRDs to be watched.
-    settings.scanning.disabled = not clusterwide
+    settings.scanning.disabled = not scanning
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.persistence.diffbase_storage = kopf.StatusDiffBaseStorage()
@@ -70,25 +73,43 @@ def kopf_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
 
 
 async def run(settings: Settings, stop: asyncio.Event | None = None) -> None:
-    """Run the operator until ``stop`` is set, or a signal arrives.
+    """Stand by until no other operator leads, then lead until ``stop`` is set or a signal arrives.
 
     Raises:
         SettingsError: it cannot work with these settings.
+        LeadershipLostError: another operator may be at work by now.
     """
     _end_on_signals()
     bundled = crd.load(settings.crd_file) if settings.crd_file else None
     async with connect() as cluster:
-        controller = Controller(settings, cluster)
-        serving = http.serve(settings.http_host, settings.http_port, lambda: controller.not_ready)
-        async with serving as port:
+        key = Key(LEASE, settings.namespace, settings.lease)
+        leadership = Leadership(cluster, key, settings.identity)
+        controller = Controller(settings, cluster.fenced(leadership.check))
+
+        def not_ready() -> str | None:
+            if leadership.unanswered:
+                return "the API server does not answer"
+            return None if leadership.waits_for else controller.not_ready
+
+        async with http.serve(settings.http_host, settings.http_port, not_ready) as port:
             log.info("operator started", port=port, namespaces=settings.watch_namespaces or "all")
-            try:
-                if bundled is not None:
-                    await _bring_crd(cluster, bundled)
-                await controller.prime()
-                await _watch(settings, controller, stop)
-            finally:
-                await controller.close()
+            async with leadership.held():
+                await _lead(settings, controller, bundled, stop)
+
+
+async def _lead(
+    settings: Settings,
+    controller: Controller,
+    bundled: dict[str, Any] | None,
+    stop: asyncio.Event | None,
+) -> None:
+    try:
+        if bundled is not None:
+            await _bring_crd(controller.cluster, bundled)
+        await controller.prime()
+        await _watch(settings, controller, stop)
+    finally:
+        await controller.close()
 
 
 async def _watch(settings: Settings, controller: Controller, stop: asyncio.Event | None) -> None:
@@ -99,7 +120,7 @@ async def _watch(settings: Settings, controller: Controller, stop: asyncio.Event
     try:
         await kopf.operator(
             registry=registry_of(controller),
-            settings=kopf_settings(clusterwide=clusterwide),
+            settings=kopf_settings(scanning=clusterwide and settings.crd_file is not None),
             # Given, because kopf would ask for a user name, and a pod's user id often has none.
             identity=cast("Any", names.FIELD_MANAGER),
             clusterwide=clusterwide,

@@ -54,6 +54,11 @@ OBJECTS = Gauge(
     ["phase"],
     registry=REGISTRY,
 )
+LEADER = Gauge(
+    "metis_operator_leader",
+    "1 while this process holds the lease and works, 0 while it stands by.",
+    registry=REGISTRY,
+)
 REPAIRS = Counter(
     "metis_operator_actions_total",
     "Actions carried out on children, by what was done: apply, prune, replace.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ class Settings:
     crd_file: Path | None
     defaults_file: Path | None
     watch_namespaces: tuple[str, ...] = ()
+    namespace: str = "default"
+    lease: str = "metis-operator"
+    identity: str = "metis-operator"
     helm: str = "helm"
     http_host: str = "0.0.0.0"  # noqa: S104  probes and scrapes come from outside the pod
     http_port: int = 8080
@@ -45,6 +49,10 @@ class Settings:
             crd_file=Path(crd) if crd else None,
             defaults_file=Path(defaults) if defaults else None,
             watch_namespaces=_names(env.get("METIS_WATCH_NAMESPACE", "")),
+            namespace=env.get("METIS_NAMESPACE", "default"),
+            lease=env.get("METIS_LEASE", "metis-operator"),
+            # Without a pod's unique name, two processes must not take each other's for their own.
+            identity=env.get("METIS_IDENTITY") or f"{socket.gethostname()}-{os.getpid()}",
             helm=env.get("METIS_HELM", "helm"),
             http_host=env.get("METIS_HTTP_HOST", "0.0.0.0"),  # noqa: S104  as above
             http_port=int(_number(env, "METIS_HTTP_PORT", 8080)),

@@ -54,6 +54,7 @@ DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments", order=1)
 STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets", order=1)
 
 EVENT = Kind("", "v1", "Event", "events")
+LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 
 METISRAG = Kind(names.GROUP, names.VERSION, names.KIND, names.PLURAL)
 CRD = Kind(

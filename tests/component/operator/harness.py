@@ -221,6 +221,10 @@ class Operator:
             "METIS_HTTP_HOST": "127.0.0.1",
             "METIS_HTTP_PORT": str(self.port),
             "METIS_PING_SECONDS": "1",
+            "METIS_NAMESPACE": OPERATOR_NAMESPACE,
+            "METIS_LEASE": "op-operator",
+            # As a restarted container in its pod: it need not wait for its own lease to run out.
+            "METIS_IDENTITY": self.folder.name,
             **self.env,
         }
         with self.log.open("wb") as out:

@@ -14,7 +14,7 @@ def test_by_default_an_operator_and_one_instance(render):
     rendered = render({}, name="metis")
     assert {m["kind"] for m in rendered.kinds("MetisRAG")} == {"MetisRAG"}
     assert rendered.one("MetisRAG", "metis")["spec"] == {}
-    assert rendered.one("Deployment", "metis-operator")["spec"]["strategy"] == {"type": "Recreate"}
+    assert rendered.one("Deployment", "metis-operator")["spec"]["replicas"] == 2
     assert not rendered.kinds("StatefulSet")
 
 
@@ -78,10 +78,25 @@ def test_the_credentials_are_a_hook_and_nothing_else_is(stack):
 
 def test_an_operator_of_one_namespace_has_rights_there_alone(render):
     rendered = render({"operator": {"watchNamespace": "team"}}, name="metis")
-    assert not rendered.kinds("ClusterRole")
-    assert not rendered.kinds("ClusterRoleBinding")
     namespaces = {m["metadata"]["namespace"] for m in rendered.kinds("RoleBinding")}
     assert namespaces == {"team", "rag"}
+    (cluster_wide,) = rendered.kinds("ClusterRole")
+    (rule,) = cluster_wide["rules"]
+    assert (rule["resources"], rule["resourceNames"]) == (
+        ["customresourcedefinitions"],
+        ["metisrags.metisrag.dev"],
+    )
+
+
+def test_an_administrator_s_crd_leaves_the_operator_no_right_in_the_cluster(render):
+    values = {"watchNamespace": "team", "crd": {"manage": False}}
+    rendered = render({"operator": values}, name="metis")
+    assert not rendered.kinds("ClusterRole")
+    assert not rendered.kinds("ClusterRoleBinding")
+    (container,) = rendered.one("Deployment", "metis-operator")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert {"name": "METIS_CRD_FILE", "value": ""} in container["env"]
 
 
 def test_no_operator_may_delete_data_or_credentials(render):
