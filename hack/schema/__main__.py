@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from hack.schema import crd
+from hack.schema.crd_reference import crd_reference
 from hack.schema.dialects import HelmDialect, Schema
 from hack.schema.reference import reference
 from hack.schema.values import AnnotationError, Value, read
@@ -31,6 +32,7 @@ def generate(root: Path) -> dict[Path, str]:
     with_spec = HelmDialect(spec=HelmDialect(nullable=False).group(public))
     subcharts = _subcharts(root / "charts/stack")
     version = yaml.safe_load((root / "charts/operator/Chart.yaml").read_text())["version"]
+    definition = crd.definition(stack, version)
     files = {
         "charts/stack/values.schema.json": _json(
             HelmDialect().document(stack, "Metis RAG: one instance", subcharts)
@@ -39,7 +41,8 @@ def generate(root: Path) -> dict[Path, str]:
             with_spec.document(operator, "Metis RAG: the operator")
         ),
         "values.schema.json": _json(_umbrella(with_spec, umbrella)),
-        f"charts/operator/crds/{crd.NAME}.yaml": _yaml(crd.definition(stack, version)),
+        f"charts/operator/crds/{crd.NAME}.yaml": _yaml(definition),
+        "docs/reference/crd.md": crd_reference(definition),
         "docs/reference/values.md": reference(umbrella, operator, stack),
     }
     return {Path(name): text for name, text in files.items()}

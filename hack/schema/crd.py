@@ -31,6 +31,21 @@ _AUTOSCALER: Rule = (
 _GPU_NAME = (
     "(has(self.gpu) && has(self.gpu.resourceName) ? self.gpu.resourceName : 'nvidia.com/gpu')"
 )
+# What a volume is, it stays. These hold where both specs name the field; what the API server cannot
+# see (a size that was a default before) the operator holds against the volume itself.
+_STORAGE: list[Rule] = [
+    (
+        "!has(self.className) || !has(oldSelf.className) || self.className == oldSelf.className",
+        "the storage class of a volume cannot change: keep the class. For another one make a new"
+        " MetisRAG and move the data; or, losing the data, delete this one and its volume claim",
+    ),
+    (
+        "!has(self.size) || !has(oldSelf.size) || quantity(string(self.size))"
+        ".compareTo(quantity(string(oldSelf.size))) >= 0",
+        "a volume cannot shrink: keep the size or name a larger one. For a smaller one make a new"
+        " MetisRAG and move the data",
+    ),
+]
 RULES: dict[str, list[Rule]] = {
     "auth": [
         (
@@ -68,6 +83,7 @@ RULES: dict[str, list[Rule]] = {
         f"{part}.service": [_NODE_PORT]
         for part in ("app", "mem0", "ollama", "metisPostgres", "mem0Postgres")
     },
+    **{f"{part}.storage": _STORAGE for part in ("ollama", "metisPostgres", "mem0Postgres")},
 }
 # A StatefulSet's pods carry its name and an 11-character revision in a label of at most 63: with
 # "-metis-postgres", 37 are left.
@@ -129,6 +145,24 @@ def _status() -> Schema:
         },
         ["kind", "name"],
     )
+    model = _record(
+        {
+            "name": _text("Name of the model."),
+            "ready": {"type": "boolean", "description": "Whether the model can be used."},
+            "percent": _whole("How much of it has been pulled.", minimum=0, maximum=100),
+            "message": _text("What it waits for, for a person."),
+        },
+        ["name"],
+    )
+    upgrade = _record(
+        {
+            "state": _text(
+                "Waiting for its turn, Rolling, or Failed.", enum=["Waiting", "Rolling", "Failed"]
+            ),
+            "message": _text("What it waits for, or what is wrong, for a person."),
+        },
+        ["state"],
+    )
     phases = ["Pending", "Progressing", "Ready", "Degraded", "Suspended", "Failed"]
     status = _record(
         {
@@ -147,6 +181,24 @@ def _status() -> Schema:
                 "items": component,
                 "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["name"],
+            },
+            "models": {
+                "type": "array",
+                "description": "The models and how far they have been pulled.",
+                "items": model,
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+            },
+            "rotation": {
+                "type": "object",
+                "description": "The state of a rotation of keys or passwords.",
+                "x-kubernetes-preserve-unknown-fields": True,
+            },
+            "operatorVersion": _text("Version of the operator whose rendering is in place."),
+            "upgrade": upgrade
+            | {
+                "description": "While a new operator's rendering is not in place and ready: how far"
+                " it is."
             },
             "endpoint": _text("URL of the app within the cluster."),
             "url": _text("URL of the app from outside, where it is published."),

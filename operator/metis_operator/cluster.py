@@ -239,12 +239,10 @@ class Cluster:
 def _translate(verb: str, what: str, error: ApiError) -> ClusterError:
     status = error.status
     code, reason = int(status.code or 0), status.reason or ""
-    message = f"Cannot {verb} {what}: {status.message or reason or code}"
-    if code == 404:
-        return NotFoundError(message, code=code, reason=reason)
-    if code == 409:
-        return ConflictError(message, code=code, reason=reason)
-    return ClusterError(message, code=code, reason=reason)
+    said = str(status.message or reason or code)
+    kinds: dict[int, type[ClusterError]] = {404: NotFoundError, 409: ConflictError}
+    found = kinds.get(code, ClusterError)
+    return found(f"Cannot {verb} {what}: {said}", code=code, reason=reason, said=said)
 
 
 @functools.cache

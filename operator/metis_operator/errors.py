@@ -31,13 +31,14 @@ class ClusterError(MetisOperatorError):
     """The API server could not be asked or did not do what it was asked.
 
     ``code`` is the HTTP status, or 0 where there was no answer. ``permanent`` is true when the
-    same request would be refused again.
+    same request would be refused again. ``said`` are the API server's own words.
     """
 
-    def __init__(self, message: str, *, code: int = 0, reason: str = "") -> None:
+    def __init__(self, message: str, *, code: int = 0, reason: str = "", said: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
+        self.said = said or message
 
     @property
     def permanent(self) -> bool:

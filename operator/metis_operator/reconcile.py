@@ -14,7 +14,7 @@ import structlog
 
 from . import events, metrics
 from .cluster import Cluster
-from .core import conditions, credentials, health, manifests, names
+from .core import conditions, credentials, health, manifests, names, volumes
 from .core.compare import Difference
 from .core.conditions import Findings, Stall
 from .core.objects import (
@@ -42,6 +42,7 @@ from .errors import (
 )
 from .observe import Instance, Store, selector_of
 from .render import Renderer
+from .volumes import Refusals, grow
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +63,7 @@ class _Memory:
     dropped_fields: Mapping[str, Any] = field(default_factory=dict)
     repairs: dict[Key, deque[float]] = field(default_factory=dict)
     told: set[events.Topic] = field(default_factory=set)
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 @dataclass
@@ -141,8 +143,10 @@ class Reconciler:
 
     @staticmethod
     def _worth_retrying(run: _Run) -> bool:
-        # What the chart refuses it refuses again; anything else may be lifted without a word.
-        return any(s.reason != "RenderFailed" for s in run.stalls)
+        # What the chart or a volume refuses it refuses again; anything else may be lifted without
+        # a word.
+        lasting = ("RenderFailed", volumes.EXPANSION_REFUSED, volumes.CLASS_IMMUTABLE)
+        return any(s.reason not in lasting for s in run.stalls)
 
     async def _converge(self, run: _Run, values: Mapping[str, Any]) -> None:
         try:
@@ -153,6 +157,7 @@ class Reconciler:
             return
         await self._credentials(run, tie=get(values, "deletionPolicy") == "Delete")
         await self._look_up(run)
+        await self._volumes(run)
         actions = plan(
             run.desired,
             self._observed(run),
@@ -176,6 +181,17 @@ class Reconciler:
             run.foreign[key] = obj
             if selector_of(key.kind).items() <= labels_of(obj).items():
                 self._store.put(key.kind, obj)  # Ours after all: a watch has not told yet.
+
+    async def _volumes(self, run: _Run) -> None:
+        """Have volumes grow; what they cannot become is told, and the rest carried out."""
+        spec = run.resource.get("spec") or {}
+        observed = self._observed(run)
+        run.stalls += volumes.immovable(run.desired, observed, spec)
+        wanted = volumes.growth(run.desired, observed)
+        refused = await grow(self._cluster, self._store, wanted, run.memory.refusals)
+        run.stalls += [e.refused(why) for e, why in refused if volumes.is_asked_for(e, spec)]
+        run.acted += len(wanted) - len(refused)
+        run.desired = volumes.pinned(run.desired, self._observed(run))
 
     async def _credentials(self, run: _Run, *, tie: bool) -> None:
         """Make the generated Secrets that the pods mount, and complete what is incomplete."""
