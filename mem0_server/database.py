@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -209,9 +210,7 @@ class Database:
                 self._pool.connections.get_idle_size(),
             )
         )
-        self._metrics.pool.labels("used").set(size - idle)
-        self._metrics.pool.labels("idle").set(idle)
-        self._metrics.pool.labels("max").set(self._settings.database_pool_size)
+        self._metrics.set_pool("records", size, idle, self._settings.database_pool_size)
 
     @contextlib.asynccontextmanager
     async def _acquired(self, work: str) -> AsyncIterator[Any]:
@@ -244,6 +243,9 @@ class Database:
             await asyncio.sleep(LOGIN_POLL)
 
     async def _connect_as(self, credentials: dict[str, str], options: dict[str, Any]) -> Any:
+        trusted = self._settings.database_ca_file
+        if trusted is not None:  # else the URL says
+            options = {**options, "ssl": ssl.create_default_context(cafile=str(trusted))}
         milliseconds = str(int(self._settings.database_timeout * 1000))
         return await asyncpg.connect(
             self._settings.database_url,

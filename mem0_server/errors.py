@@ -11,6 +11,7 @@ after which the same request may work. :mod:`mem0_server.api.errors` turns them 
     ├── MigrationError           the database cannot be brought to this version's schema
     ├── UnauthorizedError        401
     │   ├── MissingKeyError
+    │   ├── RevokedKeyError
     │   └── UnknownKeyError
     ├── NotFoundError            404
     │   ├── AgentNotFoundError
@@ -75,9 +76,16 @@ class MissingKeyError(UnauthorizedError):
 
 
 class UnknownKeyError(UnauthorizedError):
-    """The key is not, or no longer, one of the live keys."""
+    """The key is not one of the live keys."""
 
     code = "unknown_key"
+
+
+class RevokedKeyError(UnauthorizedError):
+    """The key was live here until it was taken away."""
+
+    code = "revoked_key"
+    reason = "revoked"
 
 
 class NotFoundError(Mem0ServerError):

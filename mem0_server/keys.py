@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from watchfiles import awatch
 
-from mem0_server.errors import MissingKeyError, SettingsError, UnknownKeyError
+from mem0_server.errors import MissingKeyError, RevokedKeyError, SettingsError, UnknownKeyError
 from mem0_server.settings import Settings, key_problem
 
 log = structlog.get_logger(__name__)
@@ -42,6 +42,7 @@ class KeyRing:
         fixed = settings.mem0_admin_api_key
         self._fixed = fixed.get_secret_value() if fixed is not None else None
         self._digests: tuple[bytes, ...] = ()
+        self._revoked: frozenset[bytes] = frozenset()
         try:
             self._digests = self._read()
         except OSError as error:
@@ -63,6 +64,7 @@ class KeyRing:
         """Let a live key pass. Takes the same time for every key of the same length.
 
         :raises MissingKeyError: nothing was presented.
+        :raises RevokedKeyError: it was live here once.
         :raises UnknownKeyError: it is not one of the live keys.
         """
         if not presented:
@@ -71,6 +73,10 @@ class KeyRing:
         accepted = False
         for live in self._digests:
             accepted |= hmac.compare_digest(digest, live)
+        if digest in self._revoked:
+            raise RevokedKeyError(
+                f"the API key {fingerprint(digest)} has been revoked; read the current one"
+            )
         if not accepted:
             raise UnknownKeyError(
                 f"the API key {fingerprint(digest)} is not live here; read the current one"
@@ -84,6 +90,7 @@ class KeyRing:
             log.warning("keys_unreadable", path=error.filename, reason=error.strerror)
             return
         if digests != self._digests:
+            self._revoked = self._revoked.union(self._digests).difference(digests)
             self._digests = digests
             log.info("keys_changed", accepted=self.fingerprints)
 

@@ -37,7 +37,7 @@ class Metrics:
         self.unauthorized = Counter(
             "mem0_unauthorized", "Requests refused with 401", ["reason"], registry=registry
         )
-        for reason in ("missing", "unknown"):
+        for reason in ("missing", "unknown", "revoked"):
             self.unauthorized.labels(reason)
         self.query = Histogram(
             "mem0_database_seconds",
@@ -48,8 +48,8 @@ class Metrics:
         )
         self.pool = Gauge(
             "mem0_database_connections",
-            "Connections of the pool by state; max is the limit",
-            ["state"],
+            "Connections of a pool by state; max is the limit",
+            ["pool", "state"],
             registry=registry,
         )
         self.backlog = Gauge(
@@ -79,6 +79,11 @@ class Metrics:
             ["state"],
             registry=registry,
         )
+
+    def set_pool(self, pool: str, size: int, idle: int, limit: int) -> None:
+        """How a pool stands: open and idle connections, and how many there may be."""
+        for state, number in (("used", size - idle), ("idle", idle), ("max", limit)):
+            self.pool.labels(pool, state).set(number)
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

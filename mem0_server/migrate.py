@@ -85,6 +85,7 @@ def connect(settings: Settings) -> psycopg.Connection[Any]:
     options: dict[str, Any] = {
         "connect_timeout": 5,
         "application_name": "mem0-prepare",
+        **settings.database_tls(),
         **settings.database_credentials(),
     }
     return psycopg.connect(settings.database_url, autocommit=True, **options)

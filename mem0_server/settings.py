@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     database_user_file: Path | None = None
     database_password: SecretStr | None = None
     database_password_file: Path | None = None
+    database_ca_file: Path | None = Field(
+        default=None, description="certificates to trust; the database must then speak TLS"
+    )
     database_pool_size: int = Field(default=10, ge=1, le=200)
     database_timeout: float = Field(default=10, gt=0, description="seconds for one statement")
     database_acquire_timeout: float = Field(default=5, gt=0, description="seconds for the pool")
@@ -93,8 +96,15 @@ class Settings(BaseSettings):
     mem0_dir: Path = Path(tempfile.gettempdir()) / "mem0"
     host: str = "0.0.0.0"  # noqa: S104 - a server in a container listens on the pod's address
     port: int = Field(default=8050, ge=1, le=65535)
+    tls_cert_file: Path | None = Field(default=None, description="serve HTTPS with this")
+    tls_key_file: Path | None = None
+    max_requests: int = Field(default=1000, ge=1, description="requests under way at once")
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     body_timeout: float = Field(default=10, gt=0, description="seconds for a body to arrive")
+    head_timeout: float = Field(default=10, gt=0, description="seconds for a head to arrive")
+    unread_timeout: float = Field(
+        default=30, gt=0, description="seconds that a client may read nothing of its answer"
+    )
     drain_delay: float = Field(default=2, ge=0, description="seconds served after SIGTERM")
     drain_timeout: int = Field(default=15, ge=1, description="seconds for requests to finish")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
@@ -124,6 +134,19 @@ class Settings(BaseSettings):
             raise ValueError(f"{problem}; set a random key")
         return key
 
+    @field_validator("database_ca_file", "tls_cert_file", "tls_key_file")
+    @classmethod
+    def _readable(cls, file: Path | None) -> Path | None:
+        if file is not None and not file.is_file():
+            raise ValueError(f"there is no file {file}; mount it, or leave this out")
+        return file
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: set both or none")
+        return self
+
     @model_validator(mode="after")
     def _one_key_source(self) -> Self:
         sources = (self.mem0_api_key_dir, self.mem0_admin_api_key, self.mem0_admin_api_key_file)
@@ -146,6 +169,12 @@ class Settings(BaseSettings):
         if "password" not in found and self.database_password is not None:
             found["password"] = self.database_password.get_secret_value()
         return found
+
+    def database_tls(self) -> dict[str, str]:
+        """What psycopg is told of TLS: nothing, or whom to trust and to check the host's name."""
+        if self.database_ca_file is None:
+            return {}
+        return {"sslmode": "verify-full", "sslrootcert": str(self.database_ca_file)}
 
     @property
     def credentials_may_change(self) -> bool:

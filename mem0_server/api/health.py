@@ -33,6 +33,7 @@ async def ready(parts: Parts) -> Ready:
 async def metrics(parts: Parts) -> Response:
     """Everything counted, for Prometheus."""
     parts.database.measure()
+    parts.library.measure()
     try:
         await parts.indexer.backlog()
         await parts.inference.backlog()

@@ -19,6 +19,7 @@ from mem0_server.api.services import Services
 from mem0_server.errors import (
     BodyTooLargeError,
     Mem0ServerError,
+    OverloadedError,
     RequestTimeoutError,
     UnauthorizedError,
 )
@@ -39,6 +40,7 @@ class Gate:
         """Guard ``app``."""
         self._app = app
         self._services = services
+        self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, or pass on what is none."""
@@ -52,10 +54,12 @@ class Gate:
         scope = {**scope, "path": raw.decode("latin-1")} if raw else dict(scope)
         answering = _Answer(send, request_id, self._services)
         started = time.perf_counter()
+        self._under_way += 1
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 if scope["path"] not in OPEN:
                     self._services.keys.check(headers.get(b"x-api-key"))
+                    self._admit()
                 body = await self._body(headers, receive)
                 await self._app(scope, body, answering)
             except Mem0ServerError as error:
@@ -69,7 +73,17 @@ class Gate:
                     failed = problem(500, "internal_error", message)
                     await failed(scope, receive, answering)
             finally:
+                self._under_way -= 1
                 self._count(scope, answering.status, time.perf_counter() - started)
+
+    def _admit(self) -> None:
+        """Let the request in.
+
+        :raises OverloadedError: too many are under way.
+        """
+        limit = self._services.settings.max_requests
+        if self._under_way > limit:
+            raise OverloadedError(f"{limit} requests are under way already; try again")
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], _route(scope)

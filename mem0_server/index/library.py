@@ -154,6 +154,12 @@ class Library:
             if not c.closed
         )
 
+    def measure(self) -> None:
+        """Bring the gauges of mem0ai's pool up to date."""
+        stats = {} if self._pool is None else self._pool.get_stats()
+        size, idle = stats.get("pool_size", 0), stats.get("pool_available", 0)
+        self._metrics.set_pool("index", size, idle, self._settings.index_threads)
+
     async def close(self) -> None:
         """Give up waiting calls and close the connections."""
         self._closed = True
@@ -253,6 +259,7 @@ def _connections(settings: Settings, made: Callable[[Any], None]) -> Any:
             "application_name": "mem0-index",
             "options": options,
             "connect_timeout": 5,
+            **settings.database_tls(),
             **settings.database_credentials(),
         },
         min_size=0,

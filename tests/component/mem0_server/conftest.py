@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from app.dev.servers import Server
 from mem0_server.app import create_app
 from mem0_server.prepare import prepare
+from mem0_server.serve import configuration
 from mem0_server.settings import Settings
 
 KEY = "mk_component-test-key-1234567890"
@@ -69,8 +70,7 @@ def run_in_thread(settings: Settings) -> Running:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=3)
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(configuration(app, settings))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)
     thread.start()
     wait_until(lambda: server.started, "the server's start")
@@ -91,6 +91,7 @@ def new_settings(tmp_path: Path) -> Callable[..., Settings]:
             "embedding_model": "embed-model",
             "mem0_dir": tmp_path / "mem0",
             "index_poll": 0.2,
+            "drain_timeout": 3,
             **overrides,
         }
         if overrides.get("mem0_api_key_dir"):

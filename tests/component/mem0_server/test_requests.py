@@ -67,6 +67,9 @@ def test_keys_rotate_while_the_server_runs(
     publish("3", current=new)
     wait(lambda: not accepted(old), "the end of the old key", 3)
     assert accepted(new)
+    refused = server.client.get("/status", headers={"X-API-Key": old})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (401, "revoked_key")
+    assert 'mem0_unauthorized_total{reason="revoked"}' in server.client.get("/metrics").text
 
 
 def test_bad_input_names_the_field(client: httpx.Client) -> None:
@@ -135,7 +138,8 @@ def test_metrics_count_by_route_and_never_name_people(client: httpx.Client) -> N
     route = "/agents/{agent_id}/humans/{human_id}/recall"
     assert f'mem0_http_requests_total{{method="POST",route="{route}",status="201"}} 1.0' in text
     assert 'route="/agents/{agent_id}",status="404"' in text
-    assert 'mem0_database_connections{state="max"} 10.0' in text
+    assert 'mem0_database_connections{pool="records",state="max"} 10.0' in text
+    assert 'mem0_database_connections{pool="index",state="max"} 4.0' in text
     assert 'mem0_database_seconds_count{work="recall_append"} 1.0' in text
     assert "mem0_index_backlog" in text
     assert "secret-person" not in text

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mem0_server.errors import MissingKeyError, SettingsError, UnknownKeyError
+from mem0_server.errors import MissingKeyError, RevokedKeyError, SettingsError, UnknownKeyError
 from mem0_server.keys import KeyRing, fingerprint
 from mem0_server.settings import Settings
 
@@ -60,5 +60,5 @@ def test_a_directory_that_vanishes_keeps_what_was_live(tmp_path: Path) -> None:
     keys.check(ONE.encode())
     mount.mkdir()
     keys.reload()
-    with pytest.raises(UnknownKeyError):
+    with pytest.raises(RevokedKeyError):
         keys.check(ONE.encode())
