@@ -102,3 +102,14 @@ def add_instance(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="name of the MetisRAG (default: the only one in the namespace)",
     )
+
+
+def add_parts(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name a MetisRAG and components of it; see ``instances.pick_parts``."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar=("NAME", "COMPONENT"),
+        help="name of the MetisRAG (default: the only one in the namespace), then components: app, "
+        "mem0, ollama, metis-postgres, mem0-postgres (default: all)",
+    )

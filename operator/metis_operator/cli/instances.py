@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ..core import names
 from ..core.objects import METISRAG, Key, Object
 from ..errors import ClusterError
 from .exits import CommandError, Exit
-from .reach import Session
+
+if TYPE_CHECKING:
+    from .reach import Session
+
+COMPONENTS = (names.APP, names.MEM0, names.OLLAMA, names.METIS_POSTGRES, names.MEM0_POSTGRES)
 
 
 async def every(session: Session, namespace: str | None) -> list[Object]:
@@ -49,6 +54,27 @@ async def pick(session: Session, name: str | None) -> Object:
     what = f"There is no MetisRAG{f' {name}' if name else ''} in namespace {session.namespace}."
     cure = f"There are: {known}." if known else "Look in another with -n, or in all: status -A"
     raise CommandError(what, cure, Exit.ABSENT)
+
+
+async def pick_parts(session: Session, words: Sequence[str]) -> tuple[Object, tuple[str, ...]]:
+    """The MetisRAG and the components that ``[NAME] [COMPONENT ...]`` names.
+
+    A first word that is no MetisRAG but a component means the only MetisRAG of the namespace.
+
+    Raises:
+        CommandError: there is no such MetisRAG, or no such component.
+        ClusterError: the cluster refuses to show it.
+    """
+    name, parts = (words[0], tuple(words[1:])) if words else (None, ())
+    if name in COMPONENTS:
+        with _known(session):
+            if await session.cluster.get(Key(METISRAG, session.namespace, name)) is None:
+                name, parts = None, tuple(words)
+    for part in parts:
+        if part not in COMPONENTS:
+            cure = f"The components are: {', '.join(COMPONENTS)}."
+            raise CommandError(f"There is no component {part}.", cure, Exit.USAGE)
+    return await pick(session, name), parts
 
 
 @contextmanager

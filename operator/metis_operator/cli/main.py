@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from ..errors import MetisOperatorError
-from . import pause, process, resume, status
+from . import logs, pause, plan, process, restart, resume, status
 from .command import Command, Context, add_cluster_options, add_output_options
 from .exits import MEANING, CommandError, Exit
 from .terminal import Terminal
 
 # Each a module as ``command.Command`` describes it, in the order of the help.
-COMMANDS: tuple[Command, ...] = cast("tuple[Command, ...]", (status, pause, resume))
+COMMANDS: tuple[Command, ...] = cast(
+    "tuple[Command, ...]", (status, logs, plan, pause, resume, restart)
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

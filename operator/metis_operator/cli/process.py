@@ -10,8 +10,6 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from .. import logs
-
 
 def version() -> str:
     """The version of the installed package, or in the image that of the chart it carries."""
@@ -26,6 +24,7 @@ def version() -> str:
 
 def run_operator(_: argparse.Namespace) -> int:
     """Run the operator until it is told to stop."""
+    from .. import logs
     from ..main import run
     from ..settings import Settings
 
@@ -38,6 +37,7 @@ def run_operator(_: argparse.Namespace) -> int:
 
 def make_credentials(arguments: argparse.Namespace) -> int:
     """Generate what is missing; print names, never a value."""
+    from .. import logs
     from ..cluster import connect
     from ..credentials import ensure_all
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx2
 from lightkube import AsyncClient
+from lightkube.config import client_adapter
 from lightkube.config.kubeconfig import SERVICE_ACCOUNT, SingleConfig
 from lightkube.config.models import Cluster as ClusterEntry
 from lightkube.config.models import Context as ContextEntry
@@ -32,6 +33,7 @@ from lightkube.config.models import User as UserEntry
 from ..cluster import Cluster, load_config
 from ..errors import ClusterError
 from .exits import CommandError, Exit
+from .rest import Rest
 from .terminal import printable
 
 FIELD_MANAGER = "kubectl-metis"
@@ -46,6 +48,7 @@ class Session:
     """A cluster, and where in it the user is."""
 
     cluster: Cluster
+    rest: Rest
     namespace: str
     place: str
     """The cluster in words, for messages."""
@@ -114,12 +117,9 @@ def _is_in_pod(arguments: argparse.Namespace) -> bool:
 @asynccontextmanager
 async def _in_pod(arguments: argparse.Namespace) -> AsyncIterator[Session]:
     config = load_config()
-    client = AsyncClient(config=config, timeout=_TIMEOUT, field_manager=FIELD_MANAGER)
-    try:
-        namespace = arguments.namespace or config.namespace
-        yield Session(Cluster(client), namespace, str(config.cluster.server))
-    finally:
-        await client.close()
+    namespace = arguments.namespace or config.namespace
+    async with _clients(config, None) as (cluster, rest):
+        yield Session(cluster, rest, namespace, str(config.cluster.server))
 
 
 @asynccontextmanager
@@ -128,21 +128,50 @@ async def _by_kubectl(arguments: argparse.Namespace) -> AsyncIterator[Session]:
     async with contextlib.AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="metis-"))
         socket = Path(folder, "api")
-        view, _ = await asyncio.gather(
-            _view(kubectl, arguments), stack.enter_async_context(_proxy(kubectl, socket))
-        )
-        client = AsyncClient(
-            config=_through(socket),
-            timeout=_TIMEOUT,
-            field_manager=FIELD_MANAGER,
-            trust_env=False,
-            transport=httpx2.AsyncHTTPTransport(uds=str(socket)),
-        )
-        stack.push_async_callback(client.close)
+        viewing = asyncio.create_task(_view(kubectl, arguments))
+        try:
+            await stack.enter_async_context(_proxy(kubectl, socket))
+        finally:  # what is wrong with the kubeconfig, this one says best
+            view = await viewing
+        cluster, rest = await stack.enter_async_context(_clients(_PROXIED, str(socket)))
         namespace = arguments.namespace or _of_context(view, "namespace") or "default"
         server = ((view.get("clusters") or [{}])[0].get("cluster") or {}).get("server", "?")
-        context = view.get("current-context", "")
-        yield Session(Cluster(client), namespace, f"{server}, context {context}", kubectl)
+        place = f"{server}, context {view.get('current-context', '')}"
+        yield Session(cluster, rest, namespace, place, kubectl)
+
+
+@asynccontextmanager
+async def _clients(config: SingleConfig, socket: str | None) -> AsyncIterator[tuple[Cluster, Rest]]:
+    """The operator's client and a bare one, both with these credentials, or through a socket."""
+
+    def transport() -> Any:
+        return httpx2.AsyncHTTPTransport(uds=socket) if socket else None
+
+    trust_env = socket is None
+    client = AsyncClient(
+        config=config,
+        timeout=_TIMEOUT,
+        field_manager=FIELD_MANAGER,
+        trust_env=trust_env,
+        transport=transport(),
+    )
+    parameters = client_adapter.ConnectionParams(
+        timeout=_TIMEOUT, trust_env=trust_env, transport=transport()
+    )
+    try:
+        async with client_adapter.AsyncClient(config, parameters) as http:
+            yield Cluster(client), Rest(http)
+    finally:
+        await client.close()
+
+
+# Plain HTTP to whom somebody else has given the credentials.
+_PROXIED = SingleConfig(
+    context_name="kubectl",
+    context=ContextEntry(cluster="kubectl"),
+    cluster=ClusterEntry(server="http://localhost"),
+    user=UserEntry(),
+)
 
 
 def _kubectl(arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -237,14 +266,3 @@ async def _listen(stream: asyncio.StreamReader, complaints: list[str]) -> None:
 def _complaint(text: str) -> str:
     said = printable(" ".join(text.split())).removeprefix("error: ").rstrip(".")
     return said or "it said nothing"
-
-
-def _through(socket: Path) -> SingleConfig:
-    """lightkube's own way to say: plain HTTP, and somebody else sees to the credentials."""
-    return SingleConfig(
-        context_name="kubectl",
-        context=ContextEntry(cluster="kubectl"),
-        cluster=ClusterEntry(server="http://localhost"),
-        user=UserEntry(),
-        fname=socket,
-    )

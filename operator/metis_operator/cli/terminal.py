@@ -44,6 +44,11 @@ class Terminal:
         return cls(sys.stdout, sys.stderr, colour=interactive and not plain, width=max(40, width))
 
     @property
+    def unicode(self) -> bool:
+        """Whether signs beyond ASCII can be written."""
+        return "utf" in (getattr(self.out, "encoding", None) or "utf-8").lower()
+
+    @property
     def interactive(self) -> bool:
         """Whether a person looks at standard output as it comes."""
         return self.out.isatty()

@@ -1,0 +1,146 @@
+"""How text is laid out: trees, wrapped notes, ages. Pure: it makes lines and writes none."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from .terminal import Terminal, printable
+
+# What a node's mark looks like, and in which style.
+_MARKS = {
+    "good": ("✓", "good"),
+    "bad": ("✗", "bad"),
+    "wait": ("…", "warn"),
+    "hint": ("!", "warn"),
+    "idle": ("○", "dim"),
+    "fact": ("·", "dim"),
+    "": ("", ""),
+}
+_PLAIN_MARKS = {"✓": "+", "✗": "x", "…": "~", "○": "o", "·": "-", "": "", "!": "!"}
+_GAP = "  "
+
+
+@dataclass(frozen=True)
+class Node:
+    """A line of a tree: a mark, cells that align with those of its siblings, a note below."""
+
+    cells: Sequence[str]
+    mark: str = ""
+    note: str = ""
+    children: Sequence[Node] = ()
+    styles: Sequence[str] = field(default=())
+    """The style of each cell; none where the list ends."""
+
+
+def tree(roots: Sequence[Node], terminal: Terminal) -> list[str]:
+    """The lines of ``roots`` and all below them, none wider than the terminal allows."""
+    lines: list[str] = []
+    widths = _widths(roots)
+    for index, root in enumerate(roots):
+        if index and (root.children or roots[index - 1].children):
+            lines.append("")
+        lines += _node(root, terminal, widths, "", "")
+    return lines
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """``text`` in lines of at most ``width`` columns; a longer word stays whole."""
+    return [
+        line
+        for part in printable(text).splitlines()
+        for line in textwrap.wrap(
+            part, max(20, width), break_long_words=False, break_on_hyphens=False
+        )
+    ]
+
+
+def age(seconds: float) -> str:
+    """A duration as kubectl shows it: its largest units, at most two of them."""
+    left = max(0, int(seconds))
+    if left < 120:
+        return f"{left}s"
+    minutes, hours, days = left // 60, left // 3600, left // 86400
+    if minutes < 10:
+        rest = left % 60
+        return f"{minutes}m{rest}s" if rest else f"{minutes}m"
+    if hours < 3:
+        return f"{minutes}m"
+    if hours < 8:
+        rest = minutes % 60
+        return f"{hours}h{rest}m" if rest else f"{hours}h"
+    if hours < 48:
+        return f"{hours}h"
+    return f"{days}d"
+
+
+def since(stamp: str | None, now: datetime) -> str:
+    """The age of an RFC 3339 time; empty when there is none."""
+    if not stamp:
+        return ""
+    try:
+        then = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
+    except ValueError:
+        return ""
+    return age((now - then).total_seconds())
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """``rows`` with their columns aligned."""
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(_columns(rows))]
+    return [
+        _GAP.join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip()
+        for row in rows
+    ]
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> int:
+    return max((len(row) for row in rows), default=0)
+
+
+def _node(
+    node: Node, terminal: Terminal, widths: Sequence[int], first: str, rest: str
+) -> list[str]:
+    lines = [_row(node, terminal, widths, first)]
+    bar = ("│" if terminal.unicode else "|") if node.children else ""
+    # A note stands below the text that it is about, beside the line to the children.
+    left = f"{rest}{bar}".ljust(len(rest) + (2 if node.mark else 0))
+    note = wrap(node.note, terminal.width - len(left) - 1)
+    lines += [terminal.style(left, "dim") + line for line in note]
+    child_widths = _widths(node.children)
+    for index, child in enumerate(node.children):
+        last = index == len(node.children) - 1
+        branch, trunk = _branches(last=last, glyphs=terminal.unicode)
+        lines += _node(child, terminal, child_widths, rest + branch, rest + trunk)
+    return lines
+
+
+def _branches(*, last: bool, glyphs: bool) -> tuple[str, str]:
+    if glyphs:
+        return ("└─ ", "   ") if last else ("├─ ", "│  ")
+    return ("`- ", "   ") if last else ("|- ", "|  ")
+
+
+def _row(node: Node, terminal: Terminal, widths: Sequence[int], prefix: str) -> str:
+    symbol, style = _MARKS[node.mark]
+    if not terminal.unicode:
+        symbol = _PLAIN_MARKS[symbol]
+    cells = [printable(" ".join(cell.split())) for cell in node.cells]
+    styled: list[str] = []
+    for index, cell in enumerate(cells):
+        names = node.styles[index].split() if index < len(node.styles) else ()
+        padding = "" if index == len(cells) - 1 else " " * (widths[index] - len(cell))
+        styled.append(terminal.style(cell, *names) + padding)
+    head = terminal.style(prefix, "dim") + (f"{terminal.style(symbol, style)} " if symbol else "")
+    return (head + _GAP.join(styled)).rstrip()
+
+
+def _widths(nodes: Sequence[Node]) -> list[int]:
+    """The width of each column; the last cell of a node may be as long as it likes."""
+    columns = max((len(n.cells) for n in nodes), default=0)
+    return [
+        max((len(n.cells[i]) for n in nodes if i < len(n.cells) - 1), default=0)
+        for i in range(columns)
+    ]
