@@ -6,17 +6,17 @@ Secret. It is thread-safe and never raises anything but :mod:`app.rag.mem0_error
 
 from __future__ import annotations
 
-import threading
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 
+from app.rag.mem0_breaker import Breaker
 from app.rag.mem0_errors import (
-    Mem0DownError,
     Mem0Error,
     Mem0NotFoundError,
     Mem0RefusedError,
@@ -25,48 +25,23 @@ from app.rag.mem0_errors import (
     Mem0UnreachableError,
 )
 from app.rag.mem0_keys import FixedKey, KeySource, fingerprint, recognises
-from app.rag.mem0_metrics import REQUEST_SECONDS
+from app.rag.mem0_metrics import REQUEST_SECONDS, RETRIES
+from app.rag.unblocked import refuse_to_wait
 
 Json = dict[str, Any]
 
 CONNECT_TIMEOUT = 0.5
 READ_TIMEOUT = 5.0
 SEARCH_TIMEOUT = 15.0  # a search embeds its query first, and Ollama may be loading the model
-DOWN_FOR = 1.0
 MAX_CONNECTIONS = 20
-
-
-class Outage:
-    """Remembers for ``DOWN_FOR`` seconds that nobody answered, so that callers need not wait.
-
-    When the time is over one caller goes to see; the others still fail fast until it is back.
-    """
-
-    def __init__(self, hold: float, timer: Callable[[], float] = time.monotonic) -> None:
-        self._hold = hold
-        self._timer = timer
-        self._lock = threading.Lock()
-        self._until: float | None = None
-
-    def check(self) -> None:
-        """Raise :class:`Mem0DownError` while the outage is fresh."""
-        with self._lock:
-            if self._until is None:
-                return
-            left = self._until - self._timer()
-            if left > 0:
-                raise Mem0DownError(f"Mem0 did not answer just now; asked again in {left:.1f} s")
-            self._until = self._timer() + self._hold
-
-    def begin(self) -> None:
-        """Nobody answered."""
-        with self._lock:
-            self._until = self._timer() + self._hold
-
-    def end(self) -> None:
-        """Somebody answered."""
-        with self._lock:
-            self._until = None
+ATTEMPTS = 3
+"""Exchanges that one call may take; what breaks is repeated after a short random pause."""
+RETRY_PAUSE = 0.05
+"""Seconds: the longest pause before the first repeat; before the second, twice that."""
+RETRY_WITHIN = 1.0
+"""Seconds after which nothing is repeated any more: the caller has waited enough."""
+BUSY = frozenset({429, 502, 503, 504})
+"""Answers worth repeating soon, unless the server says itself when to come back."""
 
 
 class Mem0Client:
@@ -83,17 +58,15 @@ class Mem0Client:
         *,
         keys: KeySource | None = None,
         timeout: float = READ_TIMEOUT,
-        down_for: float = DOWN_FOR,
     ) -> None:
         """Talk to ``endpoint`` with ``api_key``, or with what ``keys`` holds where given.
 
-        ``timeout``: seconds to wait for an answer. ``down_for``: seconds during which a server
-        that did not answer is not asked again.
+        ``timeout``: seconds to wait for an answer.
         """
         self.endpoint = endpoint.rstrip("/")
         self.keys = keys if keys is not None else FixedKey(api_key)
         self.failing = False  # True when the last operation got no answer, a 401 or a 5xx
-        self._outage = Outage(down_for)
+        self.breaker = Breaker(self._is_back)
         self._http = httpx.Client(
             base_url=self.endpoint,
             timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT, pool=CONNECT_TIMEOUT),
@@ -105,6 +78,7 @@ class Mem0Client:
 
     def close(self) -> None:
         """Close the pooled connections."""
+        self.breaker.close()
         self._http.close()
 
     @property
@@ -241,19 +215,36 @@ class Mem0Client:
         **request: Any,
     ) -> Json:
         """One operation, and what its outcome says of the server."""
+        refuse_to_wait()
         if timeout is not None:
             request["timeout"] = httpx.Timeout(timeout, connect=CONNECT_TIMEOUT)
         try:
             answer = self._authorised(operation, method, path, headers or {}, **request)
         except (Mem0NotFoundError, Mem0RefusedError):
-            self.failing = False
+            self._well()
             raise
-        except Mem0Error:
+        except Mem0Error as error:
             if timeout is None:  # a search that fails tells of Ollama, not of Mem0
                 self.failing = True
+                if isinstance(error, Mem0UnavailableError):
+                    self.breaker.unwell()
             raise
-        self.failing = False
+        self._well()
         return answer
+
+    def _well(self) -> None:
+        self.failing = False
+        self.breaker.served()
+
+    def _is_back(self) -> bool:
+        """Ask whether Mem0 serves again, on a connection of its own: the pool may be clogged."""
+        try:
+            answer = httpx.get(f"{self.endpoint}/ready", timeout=CONNECT_TIMEOUT, trust_env=False)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError):
+            return False
+        if answer.is_success:
+            self.failing = False
+        return answer.is_success
 
     def _authorised(
         self,
@@ -264,7 +255,7 @@ class Mem0Client:
         **request: Any,
     ) -> Json:
         """The exchange with the first key, and after a 401 once more with the other one."""
-        self._outage.check()
+        self.breaker.check()
         keys = self.keys.held()
         if not keys:
             raise Mem0UnauthorizedError(
@@ -283,11 +274,14 @@ class Mem0Client:
         )
 
     def _send(self, operation: str, method: str, path: str, **request: Any) -> httpx.Response:
-        """One exchange. When a pooled connection breaks under it, it is done once more.
+        """One exchange, repeated when the connection breaks under it or the server is busy.
 
-        That is safe for all we send: reads, PUTs, and POSTs with an idempotency key.
+        That is safe for all we send: reads, PUTs, DELETEs, and POSTs with an idempotency key. Who
+        is not there or says nothing is not asked again: that would be another wait.
         """
-        for attempt in (1, 2):
+        begun = time.monotonic()
+        for attempt in range(1, ATTEMPTS + 1):
+            last = attempt == ATTEMPTS or time.monotonic() - begun > RETRY_WITHIN
             try:
                 with REQUEST_SECONDS.labels(operation).time():
                     response = self._http.request(method, path, **request)
@@ -296,20 +290,21 @@ class Mem0Client:
                     f"{operation}: all {MAX_CONNECTIONS} connections to Mem0 are in use"
                 ) from error
             except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
-                broke = not isinstance(error, httpx.ConnectError)
-                if broke and attempt == 1:
-                    continue
-                self._outage.begin()
-                raise self._unreachable(operation, error) from error
+                if last or isinstance(error, httpx.ConnectError):
+                    self.breaker.unreachable()
+                    raise self._unreachable(operation, error) from error
             except httpx.TimeoutException as error:
                 if isinstance(error, httpx.ConnectTimeout) or "timeout" not in request:
-                    self._outage.begin()
+                    self.breaker.unreachable()
                 raise self._unreachable(operation, error) from error
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise Mem0RefusedError(f"{operation}: {type(error).__name__}: {error}") from error
-            self._outage.end()
-            return response
-        raise AssertionError("unreachable: the second attempt returns or raises")
+            else:
+                if last or response.status_code not in BUSY or "Retry-After" in response.headers:
+                    return response
+            RETRIES.labels(operation).inc()
+            time.sleep(random.uniform(0, attempt * RETRY_PAUSE))  # noqa: S311 - no secret
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _unreachable(self, operation: str, error: Exception) -> Mem0Error:
         cause = str(error) or type(error).__name__

@@ -19,15 +19,24 @@ from app.rag.mem0_http import CONNECT_TIMEOUT, Mem0Client
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n"
 MESSAGES = OK + b'{"messages":[]}'
 HANG_UP = b""
+SAID = '{"error":{"code":"too_long","message":"dear diary","field":"content"}}'
+
+
+def answered(status: str, body: str, *headers: str) -> bytes:
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    return ("\r\n".join(head) + "\r\n\r\n" + body).encode()
+
+
+READY = answered("200 OK", '{"status":"ready"}', "Connection: keep-alive")
 
 
 class Peer:
     """A socket that answers each request with the next of ``answers``; ``None`` says nothing."""
 
-    def __init__(self, *answers: bytes | None) -> None:
+    def __init__(self, *answers: bytes | None, port: int = 0) -> None:
         self.requests: list[str] = []
         self._answers = list(answers)
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", port))
         self._over = threading.Event()
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         threading.Thread(target=self._serve, daemon=True).start()
@@ -45,10 +54,13 @@ class Peer:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            with connection, connection.makefile("rb") as reader:
-                self._talk(connection, reader)
+            threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
-    def _talk(self, connection, reader) -> None:
+    def _talk(self, connection) -> None:
+        with connection, connection.makefile("rb") as reader:
+            self._answer(connection, reader)
+
+    def _answer(self, connection, reader) -> None:
         while request := reader.readline():
             self.requests.append(request.decode())
             length = 0
@@ -57,7 +69,7 @@ class Peer:
                 if header.lower().startswith(b"content-length:"):
                     length = int(header.split(b":")[1])
             reader.read(length)
-            answer = self._answers.pop(0)
+            answer = self._answers.pop(0) if self._answers else HANG_UP
             if answer is None:
                 self._over.wait(10)
                 return
@@ -106,30 +118,63 @@ def test_a_server_that_says_nothing_costs_one_timeout():
         assert len(peer.requests) == 1
 
 
-def test_it_is_asked_again_when_the_time_is_over():
-    with Peer(None) as silent:
-        client = Mem0Client("mk_test", silent.url, timeout=0.1, down_for=0.2)
-        for error in (Mem0UnreachableError, Mem0DownError):
-            with pytest.raises(error):
+def test_a_dead_server_is_asked_again_in_the_background_and_serves_as_soon_as_it_is_back(
+    free_port, eventually
+):
+    port = free_port()
+    client = Mem0Client("mk_test", f"http://127.0.0.1:{port}")
+    with pytest.raises(Mem0UnreachableError):
+        client.get_human("ann")
+    took = []
+    for _ in range(200):
+        started = time.perf_counter()
+        with pytest.raises(Mem0DownError):
+            client.get_human("ann")
+        took.append(time.perf_counter() - started)
+    assert sorted(took)[len(took) // 2] < 0.005
+    with Peer(answered("503 x", SAID), READY, MESSAGES, port=port) as peer:
+        eventually(lambda: not client.breaker.is_open)
+        assert not client.failing
+        assert client.get_recall_memory("agent", "ann") == []
+        assert ["/ready" in request for request in peer.requests] == [True, True, False]
+        assert "mk_test" not in "".join(peer.requests[:2])
+
+
+def test_a_server_that_keeps_answering_that_it_cannot_is_left_alone_until_it_can(eventually):
+    sorry = answered("503 x", SAID, "Retry-After: 1")
+    with Peer(*[sorry] * 5, READY, MESSAGES) as peer:
+        client = Mem0Client("mk_test", peer.url)
+        for _ in range(5):
+            with pytest.raises(Mem0UnavailableError):
                 client.get_human("ann")
-    port = int(silent.url.rsplit(":", 1)[1])
-    with socket.create_server(("127.0.0.1", port)) as back:
-        deadline = time.monotonic() + 5
-        back.settimeout(5)
-        threading.Thread(target=answer_once, args=(back,), daemon=True).start()
-        while client.failing and time.monotonic() < deadline:
-            try:
-                client.get_recall_memory("agent", "ann")
-            except Mem0DownError:
-                time.sleep(0.02)
-    assert not client.failing
+        eventually(lambda: len(peer.requests) == 6)
+        eventually(lambda: not client.breaker.is_open)
+        assert client.get_recall_memory("agent", "ann") == []
 
 
-def answer_once(listener: socket.socket) -> None:
-    connection, _ = listener.accept()
-    with connection:
-        connection.recv(65536)
-        connection.sendall(MESSAGES)
+def test_a_closed_client_stops_asking(free_port):
+    client = Mem0Client("mk_test", f"http://127.0.0.1:{free_port()}")
+    before = set(threading.enumerate())
+    with pytest.raises(Mem0UnreachableError):
+        client.get_human("ann")
+    (prober,) = set(threading.enumerate()) - before
+    client.close()
+    prober.join(10)
+    assert not prober.is_alive()
+
+
+@pytest.mark.parametrize("status", ["429 x", "502 x", "503 x", "504 x"])
+def test_a_busy_server_is_asked_again_a_little_later(status):
+    with Peer(answered(status, SAID), answered(status, SAID), MESSAGES) as peer:
+        assert Mem0Client("mk_test", peer.url).get_recall_memory("agent", "ann") == []
+        assert len(peer.requests) == 3
+
+
+def test_one_that_says_when_to_come_back_is_not(eventually):
+    with Peer(answered("503 x", SAID, "Retry-After: 1")) as peer:
+        with pytest.raises(Mem0UnavailableError):
+            Mem0Client("mk_test", peer.url).get_human("ann")
+        assert len(peer.requests) == 1
 
 
 def test_a_pooled_connection_that_broke_is_replaced_once_for_what_can_be_repeated():
@@ -155,11 +200,11 @@ def test_a_write_is_repeated_under_one_key_that_keeps_it_single(write):
         assert "idempotency-key: " in first.lower()
 
 
-def test_what_breaks_twice_is_not_tried_a_third_time():
-    with Peer(HANG_UP, HANG_UP) as peer:
+def test_what_breaks_three_times_is_not_tried_a_fourth_time():
+    with Peer(HANG_UP, HANG_UP, HANG_UP) as peer:
         with pytest.raises(Mem0UnreachableError):
             Mem0Client("mk_test", peer.url).get_human("ann")
-        assert len(peer.requests) == 2
+        assert [r.split()[1] for r in peer.requests[:3]] == ["/humans/ann"] * 3
 
 
 def test_ids_stay_one_segment_whatever_they_hold():
@@ -171,20 +216,12 @@ def test_ids_stay_one_segment_whatever_they_hold():
         )
 
 
-def answered(status: str, body: str, *headers: str) -> bytes:
-    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
-    return ("\r\n".join(head) + "\r\n\r\n" + body).encode()
-
-
-SAID = '{"error":{"code":"too_long","message":"dear diary","field":"content"}}'
-
-
 @pytest.mark.parametrize(
     ("answer", "error", "message", "failing"),
     [
         (answered("422 x", SAID), Mem0RefusedError, r"422 too_long \(field content\)$", False),
         (answered("503 x", SAID, "Retry-After: 7"), Mem0UnavailableError, "503 too_long", True),
-        (answered("502 x", "<html>"), Mem0UnavailableError, "answered 502$", True),
+        (answered("500 x", "<html>"), Mem0UnavailableError, "answered 500$", True),
         (answered("200 x", "<html>"), Mem0UnavailableError, "without a JSON object", True),
         (answered("401 x", SAID), Mem0UnauthorizedError, "refuses the key", True),
     ],
