@@ -1,7 +1,7 @@
 # The one list of commands. `make` alone prints it.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-export GROUP INSTANCE Q
+export ARGS GROUP INSTANCE Q
 
 # uv from PATH, or fetched into ~/.cache/metis-rag/uv; it sets up everything else that is Python.
 UV = uv=$$(hack/uv) && "$$uv"
@@ -13,6 +13,10 @@ help:  ## Print this list
 
 up:  ## Everything: tools, images, kind cluster, helm install, a Ready MetisRAG; prints its URL
 	@$(RUN) python -m hack up $(if $(PORT),--port $(PORT))
+
+dev:  ## The system on this machine, without containers, until Ctrl-C: make dev [ARGS=--help]
+	@$(UV) sync --frozen --quiet && export UV="$$uv" && \
+	  exec "$${UV_PROJECT_ENVIRONMENT:-.venv}/bin/python" -m app.dev $(ARGS)
 
 ask:  ## Ask the running system: make ask Q="…" [INSTANCE=namespace/name]
 	@$(RUN) python -m hack ask -- "$$Q"
@@ -51,4 +55,4 @@ bench:  ## Measure ourselves beside a peer into docs/benchmarks.md: make bench [
 test-full: lint test-tools test-cluster  ## The long tests too
 	@$(RUN) pytest $(TIERS)
 
-.PHONY: help up ask down images lint generate test-unit test-tools test-cluster test bench test-full
+.PHONY: help up dev ask down images lint generate test-unit test-tools test-cluster test bench test-full

@@ -20,7 +20,10 @@ from hack import (
     engine,
     images,
     install,
+    models,
     node_image,
+    ollama,
+    pins,
     registry,
     steps,
     tools,
@@ -215,6 +218,23 @@ def tools_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def ollama_command(arguments: argparse.Namespace) -> int:
+    """Ollama with two small models, in the foreground."""
+    online = registry.online()
+    made: list[str] = []
+
+    def small_models(log: Log) -> str:
+        made.append(models.preload(log, pins.OLLAMA_IMAGE if online else ollama.stand_in(log)))
+        return made[0]
+
+    steps.run("ollama", [
+        _DOCKER,
+        Step("Ollama image", "Ollama image", partial(images.ensure_ollama, online=online)),
+        Step("Small models", "preload image", small_models),
+    ])  # fmt: skip
+    ollama.become(made[0], arguments.port)
+
+
 def ask(arguments: argparse.Namespace) -> int:
     """Ask the running system: a command line of its own, and an HTTP client no other one needs."""
     from hack import ask as asking
@@ -273,6 +293,13 @@ def parser() -> argparse.ArgumentParser:
         test_tools,
         "fetch or build what the tests need: a browser, etcd and kube-apiserver",
     )
+    small = add(
+        "ollama",
+        ollama_command,
+        f"run Ollama with {pins.CHAT_MODEL} and {pins.EMBEDDING_MODEL} until SIGTERM or the end "
+        "of its input; `make dev` uses it",
+    )
+    small.add_argument("--port", type=int, default=11434, help="on 127.0.0.1 (default 11434)")
     add("ask", ask, "ask the running system a question; see `python -m hack ask --help`")
     return main
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from hack import docker, pins
 from hack.bases import APP_SUITE, debian, debian_tag, host_certificates
@@ -39,6 +40,25 @@ def stand_in(log: Log) -> str:
         docker.build(log, image, source, args={"DEBIAN": base}, target="ollama")
         docker.forget_old(image.split(":")[0])
     return image
+
+
+def become(image: str, port: int) -> NoReturn:
+    """Turn this process into an Ollama on 127.0.0.1:``port`` with the models of a preload image.
+
+    It ends with SIGTERM, and with its standard input: so also when whoever started it is killed,
+    which no signal would tell a container.
+    """
+    program = "exec 3<&0; (cat <&3 >/dev/null; kill -TERM $$) & exec ollama serve 3<&- </dev/null"
+    os.execvp(  # noqa: S606 - this process becomes it; no shell is wanted
+        "docker",
+        [
+            "docker", "run", "--rm", "--init", "--interactive", "--read-only", "--tmpfs=/tmp",
+            "--cap-drop=ALL", f"--user={os.getuid()}:{os.getgid()}",
+            f"--publish=127.0.0.1:{port}:11434", "--env=HOME=/tmp", "--env=OLLAMA_MODELS=/models",
+            "--env=OLLAMA_HOST=0.0.0.0:11434", "--env=OLLAMA_NO_CLOUD=1", "--env=OLLAMA_NOPRUNE=1",
+            "--entrypoint=/bin/sh", image, "-c", program,
+        ],
+    )  # fmt: skip
 
 
 def _compiled(log: Log, base: str) -> Path:

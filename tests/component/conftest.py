@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,14 +29,17 @@ DIMENSION = 64
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A throw-away PostgreSQL."""
-    folder: Path = tmp_path_factory.mktemp("pg")
-    server = Postgres(folder / "data", folder / "log", durable=False)
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+def postgres() -> Iterator[Postgres]:
+    """A throw-away PostgreSQL.
+
+    Not in pytest's folder: for root it runs as another user, whom every other pytest that starts
+    on this machine would lock out of there.
+    """
+    with tempfile.TemporaryDirectory(prefix="metis-test-") as folder:
+        server = Postgres(Path(folder) / "data", Path(folder) / "log", durable=False)
+        server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")
