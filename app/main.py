@@ -21,6 +21,7 @@ from app.core.config import Settings
 from app.core.logging import get_logger
 from app.db import session
 from app.db.login import Login
+from app.rag.delivery import Deliverer
 from app.rag.engine import RAGEngine
 from app.rag.health import Health
 from app.rag.library import Library
@@ -99,6 +100,10 @@ async def _parts(settings: Settings, authenticator: Authenticator, stack: AsyncE
     await stack.enter_async_context(upkeep(settings))
     user_memory = UserMemory(settings)
     stack.push_async_callback(user_memory.close)
+    if user_memory.is_on:
+        deliverer = Deliverer()
+        deliverer.start()
+        stack.push_async_callback(deliverer.stop)
     store = VectorStore()
     engine = RAGEngine(settings, ollama, store, user_memory)
     stack.push_async_callback(engine.close)

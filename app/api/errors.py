@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from asyncpg import InterfaceError, InternalClientError  # type: ignore[import-untyped]
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -27,6 +28,9 @@ _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 # Classes 08 (connection), 28 (authorization), 53 (resources), 57 (operator intervention) of
 # PostgreSQL's error codes, and 42P01: the schema is not there yet.
 _UNAVAILABLE_STATES = ("08", "28", "53", "57", "42P01")
+
+# asyncpg's two say that the connection ended between two statements, or in the middle of one.
+_AWAY = (PoolTimeoutError, OSError, TimeoutError, InterfaceError, InternalClientError)
 
 log = get_logger(__name__)
 
@@ -78,7 +82,7 @@ def as_app_error(error: BaseException) -> AppError:
 
 
 def _is_database_away(error: BaseException) -> bool:
-    if isinstance(error, PoolTimeoutError | ConnectionError | TimeoutError | OSError):
+    if isinstance(error, _AWAY):
         return True
     if isinstance(error, DBAPIError):
         state = str(getattr(error.orig, "sqlstate", None) or "")

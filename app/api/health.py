@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -10,9 +12,12 @@ from sqlalchemy.pool import QueuePool
 
 from app import __version__
 from app.api.deps import AppParts
-from app.core.metrics import DATABASE_POOL
+from app.core.metrics import DATABASE_POOL, OUTBOX_OLDEST, OUTBOX_ROWS
 from app.db.session import AsyncSessionLocal
+from app.rag import outbox
 
+OUTBOX_LIMIT = 1.0
+"""Seconds that the outbox may take to tell how full it is."""
 router = APIRouter(tags=["health"])
 metrics_router = APIRouter()
 
@@ -39,10 +44,20 @@ async def ready(app: AppParts, response: Response) -> dict[str, Any]:
 
 @metrics_router.get("/metrics", include_in_schema=False)
 async def metrics() -> Response:
-    """Prometheus metrics of this process."""
+    """Prometheus metrics of this process, and of the outbox that all replicas share."""
+    await _measure_outbox()
     pool = getattr(AsyncSessionLocal.kw.get("bind"), "pool", None)
     if isinstance(pool, QueuePool):
         DATABASE_POOL.labels("in_use").set(pool.checkedout())
         DATABASE_POOL.labels("idle").set(pool.checkedin())
         DATABASE_POOL.labels("limit").set(pool.size() + pool._max_overflow)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _measure_outbox() -> None:
+    """Bring the outbox's gauges up to date; without the database they stay as they were."""
+    with suppress(Exception):  # metrics are wanted most when something fails
+        found = await asyncio.wait_for(outbox.state(), OUTBOX_LIMIT)
+        OUTBOX_ROWS.labels("waiting").set(found.waiting)
+        OUTBOX_ROWS.labels("parked").set(found.parked)
+        OUTBOX_OLDEST.set(found.oldest_seconds)

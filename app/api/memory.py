@@ -1,15 +1,17 @@
-"""What is remembered of the caller, and the preferences they set."""
+"""What is remembered of the caller, the preferences they set, and how memory is."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.api.deps import AppParts, CurrentUser
+from app.api.deps import AppParts, CurrentUser, Parts
 from app.api.text import storable
-from app.errors import BadInputError, OllamaError, UnavailableError
+from app.errors import BadInputError, ForbiddenError, OllamaError
+from app.rag import outbox
+from app.rag.mem0_caches import CacheType
 from app.rag.ollama import full_name
 
 router = APIRouter(prefix="/memory", tags=["memory"])
@@ -63,21 +65,60 @@ async def set_preferences(
     preferences: Preferences, app: AppParts, user: CurrentUser
 ) -> dict[str, Any]:
     """Replace the caller's preferences."""
-    if not app.memory.is_on:
-        raise BadInputError(
-            "long-term memory is switched off here (USE_MEM0), so nothing can be remembered",
-            code="memory_off",
-        )
+    _must_be_on(app)
     chosen = preferences.chosen()
     if "model" in chosen:
         await _check_model(app, chosen["model"])
-    if not await app.memory.keep_preferences(user.id, chosen):
-        raise UnavailableError(
-            "long-term memory does not answer now, so the preferences were not saved; try again "
-            "in a moment",
-            code="memory_unavailable",
-        )
+    await app.memory.keep_preferences(user.id, chosen)
     return {"preferences": chosen}
+
+
+@router.delete("", status_code=204)
+async def forget(app: AppParts, user: CurrentUser) -> None:
+    """Delete all that long-term memory holds of the caller, what is on its way there included.
+
+    Where Mem0 is away it deletes when it is back; until then nothing of it is shown any more.
+    """
+    _must_be_on(app)
+    await app.memory.forget(user.id)
+
+
+@router.get("/stats")
+async def stats(app: AppParts, user: CurrentUser) -> dict[str, Any]:
+    """How memory is: its state, what waits for it, and the caches of the replica that answers."""
+    waiting = await outbox.state(user.id)
+    return {
+        "status": await app.memory.status(),
+        "waiting": waiting.own,
+        "backlog": {
+            "waiting": waiting.waiting,
+            "parked": waiting.parked,
+            "oldest_seconds": round(waiting.oldest_seconds, 1),
+        },
+        "caches": await app.memory.caches(),
+    }
+
+
+@router.delete("/caches", status_code=204)
+async def clear_caches(
+    app: AppParts,
+    user: CurrentUser,
+    cache: Annotated[CacheType | None, Query(alias="type")] = None,
+) -> None:
+    """Empty one cache, or all of them, on every replica; for admins."""
+    if not user.is_admin:
+        raise ForbiddenError("only an admin may clear the caches")
+    _must_be_on(app)
+    await app.memory.clear_cache(cache)
+
+
+def _must_be_on(app: Parts) -> None:
+    if not app.memory.is_on:
+        raise BadInputError(
+            "long-term memory is switched off here (USE_MEM0), so there is nothing to remember "
+            "or to forget",
+            code="memory_off",
+        )
 
 
 async def _check_model(app: AppParts, model: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -113,6 +113,8 @@ class Settings(BaseSettings):
     auth_mode: Literal["keys", "none"] = "keys"
     auth_keys_file: Path | None = None
 
+    _database_configured: bool = PrivateAttr(False)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -176,12 +178,20 @@ class Settings(BaseSettings):
             raise ValueError("must be an address such as postgresql://host:5432/database")
         return value
 
+    @property
+    def database_configured(self) -> bool:
+        """Whether anybody said where the database is: a library may be used without one."""
+        return self._database_configured
+
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
         if self.chunk_overlap >= self.chunk_size:
             raise ValueError("CHUNK_OVERLAP must be smaller than CHUNK_SIZE")
         if self.chat_answer_tokens > self.chat_context_tokens // 2:
             raise ValueError("CHAT_ANSWER_TOKENS must be at most half of CHAT_CONTEXT_TOKENS")
+        self._database_configured = bool(
+            self.database_url or self.model_fields_set & {"database_host", "database_password"}
+        )
         if not self.database_url:
             self.database_url = self._built_url()
         return self

@@ -14,8 +14,7 @@ REQUESTS = Histogram(
 )
 STAGES = Histogram(
     "metis_rag_stage_seconds",
-    "Time a stage of an answer took: memory_read, embed, retrieve, first_token, generate, "
-    "memory_write",
+    "Time a stage of an answer took: embed, retrieve, first_token, generate",
     ["stage"],
     buckets=_SECONDS,
 )
@@ -26,6 +25,27 @@ MEMORY = Counter(
     "metis_rag_memory_total",
     "Questions by the state of memory while they were answered: ok, degraded, off",
     ["status"],
+)
+_FEW = (0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01,
+        0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)  # fmt: skip
+BOOKKEEPING = Histogram(
+    "metis_rag_bookkeeping_seconds",
+    "Time of a question's reads and writes of conversation and memory: ask, recollect, answer, "
+    "and total, their sum",
+    ["stage"],
+    buckets=_FEW,
+)
+OUTBOX_ROWS = Gauge(
+    "metis_outbox_rows", "Rows of the outbox by state: waiting, parked; of all replicas", ["state"]
+)
+OUTBOX_OLDEST = Gauge("metis_outbox_oldest_seconds", "Age of the oldest waiting row; 0 for none")
+OUTBOX_DELIVERED = Counter(
+    "metis_outbox_delivered_total", "Rows that this replica delivered to Mem0", ["kind"]
+)
+OUTBOX_FAILURES = Counter(
+    "metis_outbox_failures_total",
+    "Failed deliveries by what follows: away (Mem0 is waited for), later, park",
+    ["means", "cause"],
 )
 DOCUMENTS = Counter(
     "metis_documents_processed_total", "Uploads by outcome: ready, failed, known", ["outcome"]

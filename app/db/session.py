@@ -8,7 +8,10 @@ for every new connection (see :mod:`app.db.login`), so a rotated password needs 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import (
@@ -57,6 +60,27 @@ def bind(settings: Settings, login: Login | None = None) -> AsyncEngine:
     login.leave_former(engine.sync_engine)
     AsyncSessionLocal.configure(bind=engine)
     return engine
+
+
+@asynccontextmanager
+async def driver() -> AsyncIterator[Any]:
+    """asyncpg's own connection out of the pool, each statement a transaction of its own.
+
+    For the few statements that every chat request waits for: it saves a third of a millisecond
+    each. JSON goes in and comes out as text. Raises asyncpg's errors as they are.
+    """
+    async with AsyncSessionLocal.kw["bind"].connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        try:
+            yield raw
+        except asyncpg.PostgresConnectionError:
+            await connection.invalidate()
+            raise
+        except asyncpg.PostgresError:
+            raise  # a statement failed; the connection is as good as before
+        except BaseException:
+            await connection.invalidate()  # cut off in the middle of something
+            raise
 
 
 async def get_db() -> AsyncIterator[AsyncSession]:

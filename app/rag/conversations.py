@@ -2,78 +2,119 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.models import Conversation, Message
-from app.db.session import AsyncSessionLocal
+from app.db.session import AsyncSessionLocal, driver
 from app.errors import BadInputError, NotFoundError
+from app.rag import outbox
+from app.rag.notes import Note, Row, message_note
+from app.rag.outbox import as_json
 from app.rag.prompt import shortened
 from app.rag.types import Source, Turn
 
 TITLE_LENGTH = 80
 
 
+# Each is one statement: a question or an answer, its conversation and what memory is to learn of it
+# are written by one round trip and one commit.
+_ASK = f"""
+WITH {outbox.LOCK}, begun AS ({{begin}}), said AS (
+    INSERT INTO messages (id, conversation_id, role, content, sources)
+    SELECT $3::uuid, id, 'user', $4::text, '[]' FROM begun
+), noted AS ({outbox.ADD.format(source="begun", notes="$5")}), earlier AS (
+    SELECT role, content, seq FROM messages WHERE conversation_id = $2::uuid
+    ORDER BY seq DESC LIMIT $6::int
+)
+SELECT (SELECT id FROM begun) AS id,
+       (SELECT json_agg(json_build_array(role, content) ORDER BY seq)::text FROM earlier)
+           AS earlier,
+       ({outbox.READ_ALL}) AS waiting
+"""
+_ASK_FIRST = _ASK.format(
+    begin="""INSERT INTO conversations (id, user_id, title)
+    SELECT $2::uuid, $1::text, $7::text FROM turn RETURNING id"""
+)
+_ASK_NEXT = _ASK.format(
+    begin="""UPDATE conversations SET updated_at = clock_timestamp() FROM turn
+    WHERE conversations.id = $2::uuid AND user_id = $1 RETURNING conversations.id"""
+)
+_ANSWER = f"""
+WITH {outbox.LOCK}, begun AS (
+    UPDATE conversations SET updated_at = clock_timestamp() FROM turn
+    WHERE conversations.id = $2::uuid AND user_id = $1 RETURNING conversations.id
+), said AS (
+    INSERT INTO messages (id, conversation_id, role, content, sources)
+    SELECT $3::uuid, id, 'assistant', $4::text, $5::jsonb FROM begun
+)
+{outbox.ADD.format(source="begun", notes="$6")}
+"""
+
+
 @dataclass(frozen=True)
 class Begun:
-    """A conversation in which a user has just asked something."""
+    """A conversation in which a user has just asked something, under the id ``question_id``."""
 
     id: UUID
+    question_id: UUID
     earlier: Sequence[Turn]
+    waiting: Sequence[Row]
 
 
-async def ask(user_id: str, conversation_id: UUID | None, question: str, earlier: int) -> Begun:
-    """Store a question, in a new conversation when none is given.
+async def ask(
+    user_id: str, conversation_id: UUID | None, question: str, earlier: int, *, remember: bool
+) -> Begun:
+    """Store a question, in a new conversation when none is given; for memory too if ``remember``.
 
-    Gives up to ``earlier`` messages from before it, oldest first. Raises NotFoundError for a
-    conversation that is not this user's.
+    Gives up to ``earlier`` messages from before it, oldest first, and what memory has yet to
+    learn of the user. Raises NotFoundError for a conversation that is not this user's.
     """
-    async with AsyncSessionLocal.begin() as session:
-        turns: list[Turn] = []
-        if conversation_id is None:
-            title = shortened(" ".join(question.split()), TITLE_LENGTH)
-            conversation = Conversation(user_id=user_id, title=title)
-            session.add(conversation)
-            await session.flush()
-            conversation_id = conversation.id
-        else:
-            await _own(session, user_id, conversation_id)
-            newest = (
-                select(Message)
-                .where(Message.conversation_id == conversation_id)
-                .order_by(Message.seq.desc())
-                .limit(earlier)
-            )
-            turns = [Turn(m.role, m.content) for m in await session.scalars(newest)][::-1]
-        session.add(
-            Message(conversation_id=conversation_id, role="user", content=question, sources=[])
-        )
-        await _touch(session, conversation_id)
-    return Begun(conversation_id, turns)
+    asked_in, question_id = conversation_id or uuid4(), uuid4()
+    notes = [message_note("user", question, question_id)] if remember else []
+    arguments = [
+        user_id,
+        conversation_id or uuid4(),
+        question_id,
+        question,
+        as_json(notes),
+        earlier,
+    ]
+    statement = _ASK_NEXT
+    if conversation_id is None:
+        statement = _ASK_FIRST
+        arguments.append(shortened(" ".join(question.split()), TITLE_LENGTH))
+    async with driver() as connection:
+        row = await connection.fetchrow(statement, *arguments)
+    if row["id"] is None:
+        raise _not_yours(asked_in)
+    turns = [Turn(role, content) for role, content in json.loads(row["earlier"] or "[]")]
+    return Begun(row["id"], question_id, turns, outbox.rows_of(row["waiting"]))
 
 
 async def answer(
-    conversation_id: UUID, message_id: UUID, content: str, sources: Sequence[Source]
+    user_id: str,
+    conversation_id: UUID,
+    message_id: UUID,
+    content: str,
+    sources: Sequence[Source],
+    notes: Sequence[Note],
 ) -> None:
-    """Store an answer with its sources; does nothing when the conversation was deleted."""
-    async with AsyncSessionLocal.begin() as session:
-        if await session.get(Conversation, conversation_id, with_for_update=True) is None:
-            return
-        session.add(
-            Message(
-                id=message_id,
-                conversation_id=conversation_id,
-                role="assistant",
-                content=content,
-                sources=[source.as_dict() for source in sources],
-            )
+    """Store an answer with its sources, and what memory is to learn of it.
+
+    Does nothing when the conversation was deleted.
+    """
+    shown = json.dumps([source.as_dict() for source in sources], ensure_ascii=False)
+    async with driver() as connection:
+        await connection.execute(
+            _ANSWER, user_id, conversation_id, message_id, content, shown, as_json(notes)
         )
-        await _touch(session, conversation_id)
 
 
 async def listed(user_id: str, limit: int) -> list[dict[str, Any]]:
@@ -136,15 +177,11 @@ async def _own(session: AsyncSession, user_id: str, conversation_id: UUID) -> No
         select(Conversation.user_id).where(Conversation.id == conversation_id)
     )
     if owner != user_id:  # somebody else's looks like none at all
-        raise NotFoundError(
-            f"there is no conversation {conversation_id} of yours; start a new one",
-            field="conversation_id",
-        )
+        raise _not_yours(conversation_id)
 
 
-async def _touch(session: AsyncSession, conversation_id: UUID) -> None:
-    await session.execute(
-        update(Conversation)
-        .where(Conversation.id == conversation_id)
-        .values(updated_at=func.clock_timestamp())
+def _not_yours(conversation_id: UUID) -> NotFoundError:
+    return NotFoundError(
+        f"there is no conversation {conversation_id} of yours; start a new one",
+        field="conversation_id",
     )

@@ -16,16 +16,17 @@ from uuid import UUID, uuid4
 
 from app.core.config import Settings
 from app.core.logging import get_logger
-from app.core.metrics import ANSWERS, MEMORY, STAGES
+from app.core.metrics import ANSWERS, BOOKKEEPING, MEMORY, STAGES
 from app.errors import OllamaError
 from app.rag import conversations
+from app.rag.conversations import Begun
 from app.rag.embedding import embedded_question
 from app.rag.memory import UserMemory
 from app.rag.ollama import ChatOptions, Ollama, full_name
 from app.rag.prompt import build_prompt, citations
 from app.rag.retrieval import boosts, ranked, search_text
 from app.rag.store import VectorStore
-from app.rag.types import Hit, Recollection, Source, Turn
+from app.rag.types import Hit, Recollection, Source
 
 EARLIER_MESSAGES = 8
 """Messages of this conversation that the prompt may hold."""
@@ -72,12 +73,33 @@ class Done:
 Step = Started | Found | Token | Done
 
 
+class Stopwatch:
+    """Times the bookkeeping of one question: its reads and writes of conversation and memory."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage."""
+        begun = time.perf_counter()
+        yield
+        took = time.perf_counter() - begun
+        self._seconds += took
+        BOOKKEEPING.labels(name).observe(took)
+
+    def total(self) -> None:
+        """All stages are over."""
+        BOOKKEEPING.labels("total").observe(self._seconds)
+
+
 @dataclass
 class _Answer:
     """An answer in the making."""
 
     user_id: str
     started: Started
+    watch: Stopwatch
     sources: Sequence[Source] = ()
     pieces: list[str] = field(default_factory=list)
 
@@ -116,11 +138,10 @@ class RAGEngine:
         ``Found.memory.status`` and stops nothing. Closed early (the reader left), it stops the
         model and keeps what was said so far.
         """
-        begun = await conversations.ask(user_id, conversation_id, question, EARLIER_MESSAGES)
-        answer = _Answer(user_id, Started(begun.id, uuid4()))
+        answer, begun = await self._begin(user_id, question, conversation_id)
         yield answer.started
         try:
-            (hits, recollection) = await self._look_up(user_id, question, begun.earlier)
+            (hits, recollection) = await self._look_up(question, answer, begun)
             model = await self._chosen_model(recollection)
             sources = ranked(
                 hits, boosts(recollection.interactions), self._settings.retrieval_limit
@@ -152,17 +173,29 @@ class RAGEngine:
         ANSWERS.labels("complete").inc()
         yield Done(answer.text, citations(answer.text, answer.sources))
 
+    async def _begin(
+        self, user_id: str, question: str, conversation_id: UUID | None
+    ) -> tuple[_Answer, Begun]:
+        watch = Stopwatch()
+        with watch.stage("ask"):
+            begun = await conversations.ask(
+                user_id, conversation_id, question, EARLIER_MESSAGES, remember=self._memory.is_on
+            )
+        return _Answer(user_id, Started(begun.id, uuid4()), watch), begun
+
     async def _look_up(
-        self, user_id: str, question: str, earlier: Sequence[Turn]
+        self, question: str, answer: _Answer, begun: Begun
     ) -> tuple[list[Hit], Recollection]:
         """Documents and memory at the same time."""
         return await asyncio.gather(
-            self._retrieve(search_text(question, earlier)), self._recollect(user_id, question)
+            self._retrieve(search_text(question, begun.earlier)), self._recollect(answer, begun)
         )
 
-    async def _recollect(self, user_id: str, question: str) -> Recollection:
-        with _timed("memory_read"):
-            recollection = await self._memory.recollect(user_id, question)
+    async def _recollect(self, answer: _Answer, begun: Begun) -> Recollection:
+        with answer.watch.stage("recollect"):
+            recollection = await self._memory.recollect(
+                answer.user_id, begun.waiting, begun.question_id
+            )
         MEMORY.labels(recollection.status).inc()
         return recollection
 
@@ -212,11 +245,16 @@ class RAGEngine:
         cited = set(citations(answer.text, answer.sources))
         used = [s for s in answer.sources if s.number in cited] or list(answer.sources[:1])
         started = answer.started
-        await conversations.answer(
-            started.conversation_id, started.message_id, answer.text, answer.sources
-        )
-        with _timed("memory_write"):
-            await self._memory.keep_answer(answer.user_id, answer.text, used)
+        with answer.watch.stage("answer"):
+            await conversations.answer(
+                answer.user_id,
+                started.conversation_id,
+                started.message_id,
+                answer.text,
+                answer.sources,
+                self._memory.notes_of(started.message_id, answer.text, used),
+            )
+        answer.watch.total()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         """Finish ``work`` though its request is over."""

@@ -4,22 +4,34 @@ Nothing here raises at its caller. A failure is logged with its cause, counted, 
 ``False`` or an empty list or dict; what users say is never logged. Everything is synchronous and
 thread-safe; on an event loop reads go through :func:`app.rag.unblocked.unblocked`, writes through
 a thread. No database is needed; with one, :func:`app.rag.mem0_upkeep.upkeep` keeps the caches of
-all replicas coherent.
+all replicas coherent, and what Mem0 does not take now waits in the outbox.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from app.core.config import SETTINGS
-from app.rag import mem0_metrics
+from app.rag import backlog, mem0_metrics
 from app.rag.mem0_cached import CachedMem0Client
 from app.rag.mem0_caches import MemoryCaches, limits_from, positive
 from app.rag.mem0_guard import never_raises, nothing
 from app.rag.mem0_keys import MountedKeys
+from app.rag.notes import (
+    INTERACTIONS,
+    PREFERENCES,
+    Note,
+    Row,
+    arguments,
+    interaction_note,
+    message_note,
+)
+
+if TYPE_CHECKING:
+    from app.rag.outbox_sync import SyncOutbox
 
 try:
     from app.rag.mem0_http import Mem0Client
@@ -35,8 +47,6 @@ METIS_PERSONA = (
     "You are accurate and concise, and you say so when you do not know."
 )
 
-PREFERENCES = "user_preferences"
-INTERACTIONS = "document_interaction"
 INTERACTIONS_SEEN = 200  # how many a filtered list looks through: the server filters by kind only
 
 Json = dict[str, Any]
@@ -113,65 +123,55 @@ def get_or_create_human(human_id: str, name: str | None = None) -> bool:
 
 @never_raises(bool)
 def store_message(human_id: str, role: str, content: str) -> bool:
-    """Remember one message of the user's conversation; True when it is stored."""
-    return _store(
-        human_id,
-        lambda client: client.append_message(
-            agent_id=METIS_AGENT_ID,
-            human_id=human_id,
-            message={"role": role, "content": content},
-        ),
-    )
+    """Remember one message of the user's conversation; True when it is stored or queued."""
+    return _store(human_id, message_note(role, content))
 
 
 @never_raises(list)
-def get_conversation_history(human_id: str, limit: int = 10) -> list[Json]:
-    """The user's newest ``limit`` messages over all conversations, oldest first."""
+def get_conversation_history(
+    human_id: str, limit: int = 10, *, queued: Sequence[Row] | None = None
+) -> list[Json]:
+    """The user's newest ``limit`` messages over all conversations, oldest first.
+
+    ``queued`` are the human's rows of the outbox where the caller has read them already, here and
+    below.
+    """
     client = get_mem0_client()
     if client is None:
         return []
-    return client.get_recall_memory(agent_id=METIS_AGENT_ID, human_id=human_id, limit=limit)
+    rows = _rows(human_id) if queued is None else queued  # first: what leaves there arrives here
+    known = client.get_recall_memory(agent_id=METIS_AGENT_ID, human_id=human_id, limit=limit)
+    return backlog.history(known, rows, limit) if rows else known
 
 
 @never_raises(bool)
 def store_user_preferences(human_id: str, preferences: Json) -> bool:
-    """Remember the user's preferences in place of the earlier ones; True when they are stored."""
-    return _store(
-        human_id,
-        lambda client: client.create_archival_memory(
-            agent_id=METIS_AGENT_ID,
-            human_id=human_id,
-            data=preferences,
-            kind=PREFERENCES,
-            replace=True,
-        ),
-    )
+    """Remember the user's preferences in place of the earlier ones; True when stored or queued."""
+    return _store(human_id, Note("preferences", preferences))
 
 
 @never_raises(dict)
-def get_user_preferences(human_id: str) -> Json:
+def get_user_preferences(human_id: str, *, queued: Sequence[Row] | None = None) -> Json:
     """The user's preferences; empty when none are known."""
     client = get_mem0_client()
     if client is None:
         return {}
+    rows = _rows(human_id) if queued is None else queued
     records = client.get_archival_memory(
         agent_id=METIS_AGENT_ID, human_id=human_id, kind=PREFERENCES, limit=1
     )
-    return dict(records[0]["data"]) if records else {}
+    return backlog.preferences(records[0]["data"] if records else {}, rows)
 
 
 @never_raises(bool)
 def store_document_interaction(
     human_id: str, document_id: str, interaction_type: str, data: Json
 ) -> bool:
-    """Remember what the user did with a document (``view``, ``cite``, ...); True when stored."""
-    record = {"document_id": document_id, "interaction_type": interaction_type, "data": data}
-    return _store(
-        human_id,
-        lambda client: client.create_archival_memory(
-            agent_id=METIS_AGENT_ID, human_id=human_id, data=record, kind=INTERACTIONS
-        ),
-    )
+    """Remember what the user did with a document (``view``, ``cite``, ...).
+
+    True when it is stored or queued.
+    """
+    return _store(human_id, interaction_note(document_id, interaction_type, data))
 
 
 @never_raises(list)
@@ -180,6 +180,8 @@ def get_document_interactions(
     document_id: str | None = None,
     interaction_type: str | None = None,
     limit: int = 10,
+    *,
+    queued: Sequence[Row] | None = None,
 ) -> list[Json]:
     """The newest interactions: ``{document_id, interaction_type, data, created_at}``.
 
@@ -188,13 +190,14 @@ def get_document_interactions(
     client = get_mem0_client()
     if client is None:
         return []
+    rows = _rows(human_id) if queued is None else queued
     filtered = document_id is not None or interaction_type is not None
+    wide = max(limit, INTERACTIONS_SEEN) if filtered else limit
     records = client.get_archival_memory(
-        agent_id=METIS_AGENT_ID,
-        human_id=human_id,
-        kind=INTERACTIONS,
-        limit=max(limit, INTERACTIONS_SEEN) if filtered else limit,
+        agent_id=METIS_AGENT_ID, human_id=human_id, kind=INTERACTIONS, limit=wide
     )
+    if rows:
+        records = backlog.interactions(records, rows, wide)
     found = [{**record["data"], "created_at": record.get("created_at")} for record in records]
     return [
         interaction
@@ -204,20 +207,52 @@ def get_document_interactions(
     ][:limit]
 
 
-def _store(human_id: str, write: Callable[[EnhancedMem0Client], bool]) -> bool:
-    """Do ``write`` for a human who exists."""
+def _store(human_id: str, note: Note) -> bool:
+    """Tell Mem0 directly; the outbox where that fails, or while earlier notes are still there."""
     client = get_mem0_client()
-    if client is None or not get_or_create_human(human_id):
+    if client is None:
         return False
-    if write(client):
+    queue = _outbox()
+    if queue is None:
+        return _tell(client, human_id, note)
+    if not queue.read(human_id) and _tell(client, human_id, note, idempotency_key=str(note.key)):
+        return True
+    return queue.write(human_id, [note])
+
+
+def _tell(client: EnhancedMem0Client, human_id: str, note: Note, **key: str) -> bool:
+    """Tell Mem0 of a human who exists."""
+    write = client.append_message if note.kind == "message" else client.create_archival_memory
+    told = arguments(METIS_AGENT_ID, human_id, note.kind, note.body) | key
+    if not get_or_create_human(human_id):
+        return False
+    if write(**told):
         return True
     # Agent or human may have been deleted elsewhere while our cache still knew them. The refused
     # write has dropped them from it, so this tells; then they are made anew and it is done again.
     gone = client.get_agent(METIS_AGENT_ID) is None or client.get_human(human_id) is None
-    return gone and _ensure_agent(client) and get_or_create_human(human_id) and write(client)
+    return gone and _ensure_agent(client) and get_or_create_human(human_id) and write(**told)
+
+
+def _rows(human_id: str) -> list[Row]:
+    """The human's rows in the outbox, where a database is configured."""
+    queue = _outbox()
+    return [] if queue is None else queue.read(human_id)
+
+
+def _outbox() -> SyncOutbox | None:
+    """The outbox of the configured database, or ``None`` where nobody configured one."""
+    if getattr(SETTINGS, "database_configured", False) is not True:
+        return None
+    from app.rag import outbox_sync  # who has no database needs no driver
+
+    return outbox_sync.outbox_of(SETTINGS)
 
 
 def _ensure_agent(client: EnhancedMem0Client) -> bool:
-    if client.get_agent(METIS_AGENT_ID) is not None:
-        return True
+    return client.get_agent(METIS_AGENT_ID) is not None or make_agent(client)
+
+
+def make_agent(client: EnhancedMem0Client) -> bool:
+    """Make the Metis agent, or put its persona right; True when it is done."""
     return client.create_agent(agent_id=METIS_AGENT_ID, name=AGENT_NAME, persona=METIS_PERSONA)

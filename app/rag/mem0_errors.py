@@ -25,6 +25,8 @@ class Mem0Error(AppError):
 
     status = 503
     code = "memory_unavailable"
+    answered: int | None = None
+    """The HTTP status that the server answered with, where it did."""
 
 
 class Mem0UnreachableError(Mem0Error):

@@ -33,6 +33,8 @@ Json = dict[str, Any]
 CONNECT_TIMEOUT = 0.5
 READ_TIMEOUT = 5.0
 SEARCH_TIMEOUT = 15.0  # a search embeds its query first, and Ollama may be loading the model
+REFUSED = frozenset({400, 409, 410, 413, 414, 415, 422, 431})
+"""Answers that speak of the request itself, which no repetition cures."""
 MAX_CONNECTIONS = 20
 ATTEMPTS = 3
 """Exchanges that one call may take; what breaks is repeated after a short random pause."""
@@ -335,9 +337,13 @@ def _content(operation: str, response: httpx.Response) -> Json:
     said = f"{operation}: Mem0 answered {status} {error.get('code', '')}".rstrip()
     if error.get("field"):
         said += f" (field {error['field']})"
+    found: Mem0Error
     if status == 404:
-        raise Mem0NotFoundError(said)
-    if status == 429 or status >= 500:
+        found = Mem0NotFoundError(said)
+    elif status in REFUSED:
+        found = Mem0RefusedError(said)
+    else:
         wait = response.headers.get("Retry-After", "")
-        raise Mem0UnavailableError(said, float(wait) if wait.isdigit() else None)
-    raise Mem0RefusedError(said)
+        found = Mem0UnavailableError(said, float(wait) if wait.isdigit() else None)
+    found.answered = status
+    raise found

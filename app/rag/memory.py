@@ -1,8 +1,11 @@
 """Long-term memory as the engine uses it: never in the way of an answer.
 
-The client is synchronous and may wait for a dead server. Here it runs in threads of its own under
-a hard time limit; whoever runs into the limit is followed by some seconds in which memory is not
-asked at all, so that a dead Mem0 costs one wait and not one for each question.
+What memory is to learn goes through the outbox: into metis-postgres at once, to Mem0 when it can
+be. What it knows is read from Mem0 and from the outbox together.
+
+The client is synchronous; what it has cached it answers here and now, and what it must ask for runs
+in threads under a hard time limit. Whoever runs into the limit is followed by some seconds in which
+memory is not asked at all, so that a dead Mem0 costs one wait and not one for each question.
 """
 
 from __future__ import annotations
@@ -11,15 +14,20 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import httpx
 
 from app.core.config import Settings
 from app.core.logging import get_logger
-from app.rag import mem0_client
+from app.rag import backlog, mem0_client, outbox
+from app.rag.mem0_caches import CacheType
+from app.rag.notes import Note, Row, interaction_note, message_note
 from app.rag.types import MemoryStatus, Recollection, Source, Turn
+from app.rag.unblocked import unblocked
 
 T = TypeVar("T")
 
@@ -66,42 +74,65 @@ class UserMemory:
             return "degraded", "Mem0 is ready but did not serve this app's last call: see the log"
         return "ok", "ready"
 
-    async def recollect(self, user_id: str, question: str) -> Recollection:
-        """Store the user's question and read what is known of them: before the answer."""
+    async def recollect(
+        self, user_id: str, rows: Sequence[Row], question_id: UUID | None = None
+    ) -> Recollection:
+        """What is known of the user, but for the question being asked: before the answer.
+
+        ``rows`` are the user's in the outbox.
+        """
         if not self._on:
             return Recollection("off")
-        found = await self._within_limit(partial(_recollect, user_id, question))
-        return found or Recollection("degraded")
-
-    async def keep_answer(self, user_id: str, answer: str, used: Sequence[Source]) -> bool:
-        """Store an answer and which documents it used; True when all of it is stored."""
-        return bool(
-            self._on and await self._within_limit(partial(_keep_answer, user_id, answer, used))
-        )
+        found = await self._within_limit(partial(_read, user_id, rows, question_id))
+        return found or _known_here(rows)
 
     async def overview(self, user_id: str) -> Recollection:
-        """What is known of the user, for the user to look at; stores nothing."""
-        if not self._on:
-            return Recollection("off")
-        return await self._within_limit(partial(_read, user_id)) or Recollection("degraded")
+        """What is known of the user, for the user to look at."""
+        return await self.recollect(user_id, await outbox.read(user_id) if self._on else ())
 
-    async def keep_preferences(self, user_id: str, preferences: dict[str, Any]) -> bool:
-        """Replace the user's preferences; False when memory is off or did not take them."""
-        save = partial(mem0_client.store_user_preferences, user_id, preferences)
-        return bool(self._on and await self._within_limit(save))
+    async def keep_preferences(self, user_id: str, preferences: dict[str, Any]) -> None:
+        """Replace the user's preferences; they hold from now on."""
+        await outbox.write(user_id, [Note("preferences", preferences)])
+
+    async def forget(self, user_id: str) -> None:
+        """Delete all that memory holds of the user, what is on its way there included."""
+        await outbox.forget(user_id)
+
+    async def status(self) -> MemoryStatus:
+        """How memory is, by what its last calls told."""
+        if not self._on:
+            return "off"
+        return await self._within_limit(mem0_client.memory_status) or "degraded"
+
+    async def caches(self) -> dict[str, dict[str, Any]]:
+        """The figures of this replica's caches; nothing when memory is off."""
+        return await self._within_limit(_cache_figures) or {} if self._on else {}
+
+    async def clear_cache(self, cache_type: CacheType | None) -> None:
+        """Empty one cache or all of them, on every replica."""
+        await self._within_limit(partial(_clear_cache, cache_type))
 
     @property
     def is_on(self) -> bool:
         """Whether memory is switched on."""
         return self._on
 
+    def notes_of(self, answer_id: UUID, answer: str, used: Sequence[Source]) -> list[Note]:
+        """What memory is to learn of an answer: itself, and which documents it used."""
+        if not self._on:
+            return []
+        uses = _uses(used).items()
+        return [
+            message_note("assistant", answer, answer_id),
+            *(interaction_note(document_id, "cited", data) for document_id, data in uses),
+        ]
+
     async def _within_limit(self, call: Callable[[], T]) -> T | None:
         """What ``call`` gives; None when memory paused, failed or took too long."""
         if time.monotonic() < self._resume_at:
             return None
-        loop = asyncio.get_running_loop()
         try:
-            return await asyncio.wait_for(loop.run_in_executor(self._threads, call), self._limit)
+            return await asyncio.wait_for(unblocked(call, self._threads), self._limit)
         except TimeoutError:
             self._resume_at = time.monotonic() + PAUSE
             log.warning("memory_too_slow", limit_seconds=self._limit, pause_seconds=PAUSE)
@@ -110,34 +141,41 @@ class UserMemory:
         return None
 
 
-def _recollect(user_id: str, question: str) -> Recollection:
-    known = mem0_client.get_or_create_human(user_id)
-    stored = known and mem0_client.store_message(user_id, "user", question)
-    found = _read(user_id)
-    history = list(found.history)
-    if history and history[-1] == Turn("user", question):
-        history.pop()  # the question itself
-    status: MemoryStatus = found.status if stored else "degraded"
-    return Recollection(status, history, found.preferences, found.interactions)
-
-
-def _read(user_id: str) -> Recollection:
+def _read(user_id: str, rows: Sequence[Row], question_id: UUID | None) -> Recollection:
+    asked = str(question_id)
     history = [
         Turn(str(message["role"]), str(message["content"]))
-        for message in mem0_client.get_conversation_history(user_id, limit=HISTORY_LIMIT + 1)
-    ]
-    preferences = mem0_client.get_user_preferences(user_id)
-    interactions = mem0_client.get_document_interactions(user_id, limit=INTERACTION_LIMIT)
-    return Recollection(mem0_client.memory_status(), history, preferences, interactions)
-
-
-def _keep_answer(user_id: str, answer: str, used: Sequence[Source]) -> bool:
-    kept = [mem0_client.store_message(user_id, "assistant", answer)]
-    for document_id, data in _uses(used).items():
-        kept.append(
-            mem0_client.store_document_interaction(user_id, document_id, "cited", dict(data))
+        for message in mem0_client.get_conversation_history(
+            user_id, limit=HISTORY_LIMIT + 1, queued=rows
         )
-    return all(kept)
+        if message.get("idempotency_key") != asked
+    ]
+    preferences = mem0_client.get_user_preferences(user_id, queued=rows)
+    interactions = mem0_client.get_document_interactions(
+        user_id, limit=INTERACTION_LIMIT, queued=rows
+    )
+    return Recollection(
+        mem0_client.memory_status(), history[-HISTORY_LIMIT:], preferences, interactions
+    )
+
+
+def _cache_figures() -> dict[str, dict[str, Any]]:
+    client = mem0_client.get_mem0_client()
+    return {name: asdict(figures) for name, figures in client.stats().items()} if client else {}
+
+
+def _clear_cache(cache_type: CacheType | None) -> None:
+    if client := mem0_client.get_mem0_client():
+        client.clear_cache(cache_type)
+
+
+def _known_here(rows: Sequence[Row]) -> Recollection:
+    """What the outbox alone knows, while Mem0 does not answer in time."""
+    history = [Turn(m["role"], m["content"]) for m in backlog.history([], rows, HISTORY_LIMIT)]
+    used = backlog.interactions([], rows, INTERACTION_LIMIT)
+    return Recollection(
+        "degraded", history, backlog.preferences({}, rows), [one["data"] for one in used]
+    )
 
 
 def _uses(used: Sequence[Source]) -> dict[str, Mapping[str, Any]]:

@@ -23,6 +23,9 @@ GUARDED = [
     ("GET", "/api/chat/conversations/00000000-0000-0000-0000-000000000000/messages"),
     ("DELETE", "/api/chat/conversations/00000000-0000-0000-0000-000000000000"),
     ("GET", "/api/memory"),
+    ("DELETE", "/api/memory"),
+    ("GET", "/api/memory/stats"),
+    ("DELETE", "/api/memory/caches"),
     ("PUT", "/api/memory/preferences"),
 ]
 OPEN = {"/api/health", "/api/ready", "/api/status/memory-key", "/api/status/database"}

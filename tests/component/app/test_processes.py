@@ -18,6 +18,8 @@ import httpx
 import psycopg
 import pytest
 
+from app.db.migrate import newest_revision
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -157,13 +159,13 @@ def test_prepare_waits_migrates_and_may_run_twice_at_once(
     settings = environment | {"METIS_POSTGRES_DSN": dsn}
     processes = [run("app.prepare", **settings) for _ in range(2)]
     for process in processes:
-        process.wait_for("metis-postgres: schema 0001")
+        process.wait_for(f"metis-postgres: schema {newest_revision()}")
         process.wait_for("waiting for Ollama")
     scripted_ollama.down = False
     assert [process.end() for process in processes] == [0, 0]
     with psycopg.connect(dsn) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [
-            ("0001",)
+            (newest_revision(),)
         ]
 
 
