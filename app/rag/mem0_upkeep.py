@@ -29,7 +29,8 @@ async def upkeep(settings: Settings) -> AsyncIterator[None]:
         return
     coherence = Coherence(Login(settings), client.caches)
     coherence.start()
-    following = asyncio.create_task(_follow(client.caches))
+    file = config_file()
+    following = asyncio.create_task(_follow(file, _version(file), client.caches))
     try:
         yield
     finally:
@@ -39,10 +40,8 @@ async def upkeep(settings: Settings) -> AsyncIterator[None]:
         await asyncio.to_thread(coherence.stop)
 
 
-async def _follow(caches: MemoryCaches) -> None:
+async def _follow(file: Path | None, seen: object, caches: MemoryCaches) -> None:
     """Give the caches the limits that the configuration file sets, whenever it changes."""
-    file = config_file()
-    seen = _version(file)
     while file is not None:
         await asyncio.sleep(LOOK_EVERY)
         found = _version(file)

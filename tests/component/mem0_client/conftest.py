@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +76,12 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def soon(eventually: Callable[..., None]) -> Callable[..., Any]:
+    """``await soon(condition, seconds)`` is ``eventually`` for an event loop."""
+    return functools.partial(asyncio.to_thread, eventually)
 
 
 @pytest.fixture(scope="session")

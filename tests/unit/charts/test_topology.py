@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-import yaml
+
+from app.core.config import Settings
 
 # Of each part: kind, port, limits, liveness, folders. Liveness is what it asks, and its timings.
 ROWS = {
@@ -240,15 +243,44 @@ def test_image_references(stack, image, registry, expected):
     assert _container(rendered, "app")["image"] == expected
 
 
-def test_a_change_of_settings_brings_new_pods(stack):
-    def stamp(settings):
-        rendered = stack({"app": {"settings": settings}})
-        workload = rendered.one("Deployment", "demo-app")
-        config = rendered.one("ConfigMap", "demo-app")["data"]["config.json"]
-        assert yaml.safe_load(config) == settings
-        return workload["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+def _settings(rendered):
+    """The app's configuration file and the stamp whose change brings new pods."""
+    workload = rendered.one("Deployment", "demo-app")
+    config = rendered.one("ConfigMap", "demo-app")["data"]["config.json"]
+    stamp = workload["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+    return json.loads(config), stamp
 
-    assert stamp({"chunk_size": 1500}) != stamp({"chunk_size": 1000000})
+
+def test_a_change_of_settings_brings_new_pods(stack):
+    first, before = _settings(stack({"app": {"settings": {"chunk_size": 1500}}}))
+    second, after = _settings(stack({"app": {"settings": {"chunk_size": 1000000}}}))
+    assert (first["chunk_size"], second["chunk_size"]) == (1500, 1000000)
+    assert before != after
+
+
+def test_the_limits_of_the_memory_caches_are_changed_without_new_pods(stack):
+    usual, before = _settings(stack({}))
+    assert {name: value for name, value in usual.items() if name.startswith("mem0_")} == {
+        name: field.default
+        for name, field in Settings.model_fields.items()
+        if "_cache_" in name or name == "mem0_not_found_ttl"
+    }
+    changed, after = _settings(
+        stack(
+            {
+                "app": {
+                    "memory": {"cache": {"recall": {"ttlSeconds": 5}, "search": {"size": 1000000}}},
+                    "settings": {"mem0_human_cache_size": 7},
+                }
+            }
+        )
+    )
+    assert changed == usual | {
+        "mem0_recall_cache_ttl": 5,
+        "mem0_search_cache_size": 1000000,
+        "mem0_human_cache_size": 7,
+    }
+    assert before == after
 
 
 def test_settings_of_the_memory_server_are_told_as_written(stack):

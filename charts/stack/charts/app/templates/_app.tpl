@@ -11,7 +11,8 @@ kind: ConfigMap
 metadata:
   {{- include "stack.metadata" (list .root .component) | nindent 2 }}
 data:
-  {{- include "app.config" $part | nindent 2 }}
+  config.json: |
+    {{- merge (deepCopy .values.settings) (include "app.liveSettings" $part | fromJson) | toPrettyJson | nindent 4 }}
 ---
 {{ include "stack.deployment" $part }}
 {{- include "stack.availability" $part }}
@@ -82,9 +83,23 @@ spec:
 {{- end }}
 {{- end -}}
 
+{{/* The settings whose change must bring new pods: those that a running pod does not take up. */}}
 {{- define "app.config" -}}
-config.json: |
-  {{- .values.settings | toPrettyJson | nindent 2 }}
+{{- $settings := deepCopy .values.settings -}}
+{{- range keys (include "app.liveSettings" . | fromJson) -}}
+{{- $_ := unset $settings . -}}
+{{- end -}}
+{{- toPrettyJson $settings -}}
+{{- end -}}
+
+{{/* The settings that a running pod takes up when its configuration file changes. */}}
+{{- define "app.liveSettings" -}}
+{{- $live := dict "mem0_not_found_ttl" .values.memory.notFoundTtlSeconds -}}
+{{- range $name, $cache := .values.memory.cache -}}
+{{- $_ := set $live (printf "mem0_%s_cache_size" $name) $cache.size -}}
+{{- $_ := set $live (printf "mem0_%s_cache_ttl" $name) $cache.ttlSeconds -}}
+{{- end -}}
+{{- toJson $live -}}
 {{- end -}}
 
 {{- define "app.env" -}}
