@@ -14,7 +14,11 @@ _HEAD = """# The MetisRAG resource
 The definition is in `charts/operator/crds/`; the operator brings it up to date when it starts, but
 never an older one over a newer. Uninstalling keeps it and every MetisRAG.
 
-`kubectl scale` sets `{replicas}`; `kubectl get` shows {columns}. With the annotation
+`kubectl scale` sets `{replicas}`, also where it was left out. To read it through the scale
+subresource (`kubectl scale --current-replicas`) it must be set: the API server has no other answer
+than an error for a field that is not there. For autoscaling there is `spec.app.autoscaling`.
+
+`kubectl get` shows {columns}. With the annotation
 `metisrag.dev/paused: "true"` the operator watches and reports, and changes nothing.
 """
 _SPEC = """## Spec

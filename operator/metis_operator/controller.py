@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from . import metrics
 from .cluster import Cluster
 from .core.conditions import Phase
 from .core.objects import METISRAG, Kind
+from .core.upgrade import Upgrade
+from .core.values import get
 from .errors import ClusterError, NotFoundError
 from .observe import WATCHED, Instance, Store, selector_of
 from .reconcile import Reconciler
@@ -41,13 +44,15 @@ class Controller:
         self._settings = settings
         self.cluster = cluster
         self._store = store or Store()
-        reconciler = Reconciler(
+        self._upgrade = Upgrade(settings.upgrade_max_concurrent)
+        self._reconcile = Reconciler(
             cluster,
             self._store,
             Renderer(settings.chart_dir, settings.helm),
             settings.defaults(),
+            self._upgrade,
         )
-        self._queue = Queue[Instance](reconciler, concurrency=settings.concurrency)
+        self._queue = Queue[Instance](self._work, concurrency=settings.concurrency)
         self._doubtful: set[Kind] = set()
         self._doubt = asyncio.Event()
         self._primed = False
@@ -85,6 +90,9 @@ class Controller:
                 self._mark(up=True)
                 self._primed = True
         log.info("looked at the cluster", metisrags=len(self._store.resources()))
+        for instance in self._store.resources():
+            state = get(self._store.resource(instance) or {}, "status.upgrade.state", "")
+            self._upgrade.resume(instance, state, now=time.monotonic())
         self._wake_all()
 
     def seen(self, kind: Kind, event: str | None, obj: Mapping[str, Any]) -> None:
@@ -110,6 +118,18 @@ class Controller:
     async def close(self) -> None:
         """Stop all reconciles."""
         await self._queue.close()
+
+    async def _work(self, instance: Instance) -> bool:
+        """One reconcile; then those begin that waited for it to end."""
+        settled = await self._reconcile(instance)
+        if not settled:
+            self._upgrade.wait_no_more(instance)  # It comes back by itself, later and later.
+        for other in self._upgrade.due():
+            if other != instance:
+                self._queue.wake(other, urgent=True)
+        for state, count in self._upgrade.counts().items():
+            metrics.UPGRADE.labels(state.value).set(count)
+        return settled
 
     async def _settle_doubts(self) -> None:
         while True:

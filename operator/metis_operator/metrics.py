@@ -54,6 +54,19 @@ OBJECTS = Gauge(
     ["phase"],
     registry=REGISTRY,
 )
+READY_SECONDS = Histogram(
+    "metis_operator_ready_seconds",
+    "Time from the moment when a changed spec was seen until its MetisRAG is Ready, in seconds.",
+    buckets=(1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800),
+    registry=REGISTRY,
+)
+UPGRADE = Gauge(
+    "metis_operator_upgrade",
+    "MetisRAGs that an upgrade of the operator has not reached yet, by state: Waiting for their "
+    "turn, Rolling, or Failed, which stops the upgrade.",
+    ["state"],
+    registry=REGISTRY,
+)
 LEADER = Gauge(
     "metis_operator_leader",
     "1 while this process holds the lease and works, 0 while it stands by.",

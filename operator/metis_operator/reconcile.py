@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
-from . import events, metrics
+from . import metrics
 from .cluster import Cluster
-from .core import conditions, credentials, health, manifests, names, volumes
-from .core.compare import Difference
-from .core.conditions import Findings, Stall
+from .core import conditions, credentials, manifests, volumes
+from .core.conditions import Phase, Stall
 from .core.objects import (
-    METISRAG,
     SECRET,
     Key,
     Object,
     Owner,
-    annotations_of,
     is_going,
     labels_of,
-    meta_of,
     uid_of,
 )
 from .core.plan import Action, Apply, Conflict, Prune, Replace, plan, remaining
+from .core.upgrade import Upgrade, is_rolled_by, while_waiting
 from .core.values import get, merge
 from .credentials import ensure
 from .errors import (
@@ -42,7 +36,9 @@ from .errors import (
 )
 from .observe import Instance, Store, selector_of
 from .render import Renderer
-from .volumes import Refusals, grow
+from .report import Reporter
+from .run import Memory, Run, gather
+from .volumes import grow
 
 log = structlog.get_logger(__name__)
 
@@ -54,44 +50,6 @@ _FIGHT, _FIGHT_SECONDS = 6, 60.0
 _NOT_NOW = frozenset({0, 429, 502, 503, 504})
 
 
-@dataclass
-class _Memory:
-    """What is remembered of one MetisRAG between two reconciles; losing it costs a few calls."""
-
-    uid: str
-    tolerated: dict[Key, tuple[str, frozenset[Difference]]] = field(default_factory=dict)
-    dropped_fields: Mapping[str, Any] = field(default_factory=dict)
-    repairs: dict[Key, deque[float]] = field(default_factory=dict)
-    told: set[events.Topic] = field(default_factory=set)
-    refusals: Refusals = field(default_factory=Refusals)
-
-
-@dataclass
-class _Run:
-    """What is known in the course of one reconcile."""
-
-    instance: Instance
-    resource: Object
-    owner: Owner
-    memory: _Memory
-    desired: dict[Key, Object] = field(default_factory=dict)
-    foreign: dict[Key, Object] = field(default_factory=dict)
-    stalls: list[Stall] = field(default_factory=list)
-    acted: int = 0
-
-    @property
-    def before(self) -> Mapping[str, Any]:
-        return self.resource.get("status") or {}
-
-    @property
-    def generation(self) -> int:
-        return int(meta_of(self.resource).get("generation", 0))
-
-    @property
-    def paused(self) -> bool:
-        return annotations_of(self.resource).get(names.ANNOTATION_PAUSED) == "true"
-
-
 class Reconciler:
     """Brings one MetisRAG after the other to what its spec says. Safe to call concurrently."""
 
@@ -101,12 +59,15 @@ class Reconciler:
         store: Store,
         renderer: Renderer,
         defaults: Mapping[str, Any],
+        upgrade: Upgrade,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._renderer = renderer
         self._defaults = defaults
-        self._memories: dict[Instance, _Memory] = {}
+        self._upgrade = upgrade
+        self._reporter = Reporter(cluster, store, upgrade, renderer.version)
+        self._memories: dict[Instance, Memory] = {}
 
     async def __call__(self, instance: Instance) -> bool:
         """One run; True when nothing is left to be tried again. Raises only what is a bug."""
@@ -128,27 +89,32 @@ class Reconciler:
         resource = self._store.resource(instance)
         if resource is None or is_going(resource):
             self._memories.pop(instance, None)
+            self._upgrade.leave(instance)
             return "settled"
         memory = self._memories.get(instance)
         if memory is None or memory.uid != uid_of(resource):
-            memory = self._memories[instance] = _Memory(uid_of(resource))
-        run = _Run(instance, resource, Owner.of(resource), memory)
+            memory = self._memories[instance] = Memory(uid_of(resource))
+        run = Run(instance, resource, Owner.of(resource), memory)
+        if not run.is_seen and (memory.changed is None or memory.changed[0] != run.generation):
+            memory.changed = (run.generation, time.monotonic())
         values = merge(self._defaults, resource.get("spec") or {})
-        if not run.paused:
+        if run.paused:
+            self._upgrade.leave(instance)
+        else:
             await self._converge(run, values)
-        await self._tell(run, values)
+        await self._reporter.tell(run, values)
         if run.stalls:
             return "stalled" if self._worth_retrying(run) else "settled"
         return "acted" if run.acted else "settled"
 
     @staticmethod
-    def _worth_retrying(run: _Run) -> bool:
+    def _worth_retrying(run: Run) -> bool:
         # What the chart or a volume refuses it refuses again; anything else may be lifted without
         # a word.
         lasting = ("RenderFailed", volumes.EXPANSION_REFUSED, volumes.CLASS_IMMUTABLE)
         return any(s.reason not in lasting for s in run.stalls)
 
-    async def _converge(self, run: _Run, values: Mapping[str, Any]) -> None:
+    async def _converge(self, run: Run, values: Mapping[str, Any]) -> None:
         try:
             rendered = await self._renderer.render(run.owner.name, run.owner.namespace, values)
             run.desired = manifests.build(rendered, run.owner)
@@ -158,23 +124,30 @@ class Reconciler:
         await self._credentials(run, tie=get(values, "deletionPolicy") == "Delete")
         await self._look_up(run)
         await self._volumes(run)
-        actions = plan(
-            run.desired,
-            self._observed(run),
-            conditions.inventory_of(run.before, run.owner.namespace),
-            run.owner,
-            run.memory.tolerated,
-        )
+        observed = self._observed(run)
+        inventory = conditions.inventory_of(run.before, run.owner.namespace)
+        actions = plan(run.desired, observed, inventory, run.owner, run.memory.tolerated)
+        if self._must_wait(run, actions, observed):
+            run.waits = True
+            actions = while_waiting(actions, observed, inventory)
         await self._carry_out(run, actions)
 
-    def _observed(self, run: _Run) -> dict[Key, Object]:
+    def _must_wait(self, run: Run, actions: list[Action], observed: Mapping[Key, Object]) -> bool:
+        """Whether pods would roll though nobody changed this MetisRAG, and it is not its turn."""
+        if not run.is_seen or not is_rolled_by(actions, observed):
+            self._upgrade.wait_no_more(run.instance)
+            return False
+        was_ready = run.before.get("phase") == Phase.READY
+        return not self._upgrade.admit(run.instance, was_ready=was_ready, now=time.monotonic())
+
+    def _observed(self, run: Run) -> dict[Key, Object]:
         return {**run.foreign, **self._store.children(run.instance)}
 
-    async def _look_up(self, run: _Run) -> None:
+    async def _look_up(self, run: Run) -> None:
         """See whether what seems to be missing is there all the same, as somebody else's."""
         known = self._store.children(run.instance)
         missing = [k for k in run.desired if k not in known]
-        found = await _gather(self._cluster.get(k) for k in missing)
+        found = await gather(self._cluster.get(k) for k in missing)
         for key, obj in zip(missing, found, strict=True):
             if obj is None:
                 continue
@@ -182,7 +155,7 @@ class Reconciler:
             if selector_of(key.kind).items() <= labels_of(obj).items():
                 self._store.put(key.kind, obj)  # Ours after all: a watch has not told yet.
 
-    async def _volumes(self, run: _Run) -> None:
+    async def _volumes(self, run: Run) -> None:
         """Have volumes grow; what they cannot become is told, and the rest carried out."""
         spec = run.resource.get("spec") or {}
         observed = self._observed(run)
@@ -193,7 +166,7 @@ class Reconciler:
         run.acted += len(wanted) - len(refused)
         run.desired = volumes.pinned(run.desired, self._observed(run))
 
-    async def _credentials(self, run: _Run, *, tie: bool) -> None:
+    async def _credentials(self, run: Run, *, tie: bool) -> None:
         """Make the generated Secrets that the pods mount, and complete what is incomplete."""
         instance, namespace = run.owner.name, run.owner.namespace
         mounted = manifests.mounted_secrets(run.desired.values())
@@ -209,16 +182,16 @@ class Reconciler:
             run.acted += 1
             self._store.put(SECRET, written)
 
-    async def _carry_out(self, run: _Run, actions: list[Action]) -> None:
+    async def _carry_out(self, run: Run, actions: list[Action]) -> None:
         """Wave by wave: a workload is written after what its pods need."""
         waves: dict[int, list[Action]] = {}
         for action in actions:
             late = isinstance(action, Prune)
             waves.setdefault(9 if late else action.key.kind.order, []).append(action)
         for wave in sorted(waves):
-            await _gather(self._act(run, action) for action in waves[wave])
+            await gather(self._act(run, action) for action in waves[wave])
 
-    async def _act(self, run: _Run, action: Action) -> None:
+    async def _act(self, run: Run, action: Action) -> None:
         if isinstance(action, Conflict):
             run.stalls.append(
                 Stall(
@@ -241,7 +214,7 @@ class Reconciler:
                 raise
             run.stalls.append(Stall("Rejected", str(error)))
 
-    async def _write(self, run: _Run, action: Apply | Prune | Replace) -> None:
+    async def _write(self, run: Run, action: Apply | Prune | Replace) -> None:
         bound = log.bind(metisrag=str(run.instance), object=str(action.key))
         if isinstance(action, Apply):
             self._stall_a_fight(run, action)
@@ -268,7 +241,7 @@ class Reconciler:
         metrics.REPAIRS.labels(type(action).__name__.lower()).inc()
 
     @staticmethod
-    def _stall_a_fight(run: _Run, action: Apply) -> None:
+    def _stall_a_fight(run: Run, action: Apply) -> None:
         """Say so, and come back ever more slowly, when someone keeps undoing what is applied."""
         times = run.memory.repairs.setdefault(action.key, deque(maxlen=_FIGHT))
         now = time.monotonic()
@@ -280,74 +253,6 @@ class Reconciler:
             run.stalls.append(Stall("Contested", message))
         times.append(now)
 
-    async def _tell(self, run: _Run, values: Mapping[str, Any]) -> None:
-        """Write the status if it changed, and report what a person wants to know."""
-        found = await self._findings(run, values)
-        now = datetime.now(UTC)
-        after = conditions.status(run.before, found, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
-        change = conditions.patch(run.before, after)
-        if not change or run.memory.dropped_fields == change:
-            return
-        try:
-            written = await self._cluster.merge_status(run.owner.namespace, run.owner.name, change)
-        except NotFoundError:
-            self._store.drop(METISRAG, run.resource)
-            return
-        self._store.put(METISRAG, written)
-        left = conditions.patch(written.get("status") or {}, after)
-        if left:
-            run.memory.dropped_fields = left
-            log.error(
-                "the CRD in the cluster does not keep all of the status: it is of another version",
-                fields=sorted(left),
-            )
-        if events.is_news(run.before, after, run.memory.told):
-            await events.post(self._cluster, run.resource, after, now)
-
-    async def _findings(self, run: _Run, values: Mapping[str, Any]) -> Findings:
-        observed = dict(self._store.children(run.instance))
-        # Without a rendering the objects that are there say what the stack consists of.
-        shape = run.desired or {
-            k: o for k, o in observed.items() if k.kind.is_workload and run.owner.claims(o)
-        }
-        suspend = bool(values.get("suspend"))
-        parts = health.components(shape, observed, suspend=suspend)
-        absent = await self._absent_secrets(run, parts)
-        if absent:
-            parts = health.components(shape, observed, suspend=suspend, absent_secrets=absent)
-        endpoint, url = conditions.addresses(run.owner, shape, observed)
-        app = next((c for c in parts if c.name == names.APP), None)
-        # While nothing is carried out, what was noted stays noted.
-        frozen = run.paused or not run.desired
-        noted = int(run.before.get("observedGeneration", -1))
-        return Findings(
-            generation=noted if run.paused else run.generation,
-            components=parts,
-            inventory=conditions.inventory_of(run.before, run.owner.namespace)
-            if frozen
-            else list(run.desired),
-            stall=_merge_stalls(run.stalls),
-            suspend=suspend,
-            paused=run.paused,
-            endpoint=endpoint or str(run.before.get("endpoint", "")),
-            url=url,
-            model=conditions.model_of(shape) or str(run.before.get("model", "")),
-            replicas=app.replicas if app else 0,
-            selector=names.selector_string(run.owner.name, names.APP),
-        )
-
-    async def _absent_secrets(self, run: _Run, parts: Iterable[health.Component]) -> set[str]:
-        """Secrets that a person named and that do not exist; asked for only where it matters."""
-        unready = {c.name for c in parts if not c.ready and c.replicas}
-        mounted = manifests.mounted_secrets(
-            o for o in run.desired.values() if manifests.component_of(o) in unready
-        )
-        brought = sorted(n for n in mounted if credentials.purpose_of(run.owner.name, n) is None)
-        found = await _gather(
-            self._cluster.get(Key(SECRET, run.owner.namespace, n)) for n in brought
-        )
-        return {n for n, o in zip(brought, found, strict=True) if o is None}
-
 
 def _api_missing(key: Key) -> str:
     kind = key.kind
@@ -355,26 +260,3 @@ def _api_missing(key: Key) -> str:
         f"{key} cannot be made: this cluster does not know {kind.api_version} {kind.kind}. "
         f"Install what brings {kind.group}, or switch off in the spec what asks for it."
     )
-
-
-def _merge_stalls(stalls: list[Stall]) -> Stall | None:
-    if not stalls:
-        return None
-    # In a fixed order, so that the same trouble always makes the same status.
-    ordered = sorted(set(stalls), key=lambda s: (s.reason, s.message))
-    return Stall(ordered[0].reason, " ".join(s.message for s in ordered))
-
-
-async def _gather(awaitables: Iterable[Any]) -> list[Any]:
-    """All results in order, a few calls at a time; the first failure is raised, none is lost."""
-    slots = asyncio.Semaphore(_PARALLEL)
-
-    async def one(awaitable: Any) -> Any:
-        async with slots:
-            return await awaitable
-
-    results = await asyncio.gather(*(one(a) for a in awaitables), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results

@@ -67,6 +67,8 @@ class Renderer:
         self._families: OrderedDict[str, _Family] = OrderedDict()
         self._turn = asyncio.Semaphore(os.cpu_count() or 1)
         self._chart_digest = digest_of_files(chart_dir)
+        chart = yaml.safe_load((chart_dir / "Chart.yaml").read_text(encoding="utf-8"))
+        self.version = str(chart.get("appVersion", ""))
 
     async def render(
         self, name: str, namespace: str, values: Mapping[str, Any]

@@ -26,6 +26,7 @@ from .objects import (
     kind_by_name,
 )
 from .pods import Severity, shorten
+from .upgrade import MESSAGES, State
 
 READY, RECONCILING, STALLED = "Ready", "Reconciling", "Stalled"
 # Reasons of Ready that name no trouble: it is on its way, or there.
@@ -66,6 +67,8 @@ class Findings:
     model: str = ""
     replicas: int = 0
     selector: str = ""
+    upgrade: State | None = None
+    version: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -89,6 +92,8 @@ def status(before: Mapping[str, Any], found: Findings, now: str) -> dict[str, An
         "url": found.url,
         "model": found.model,
         "selector": found.selector,
+        "operatorVersion": found.version,
+        "upgrade": _upgrade(found.upgrade),
     }
     return written | {k: v for k, v in optional.items() if v}
 
@@ -136,6 +141,10 @@ def model_of(desired: Mapping[Key, Object]) -> str:
     """The chat model that the app is told to use."""
     app = find_component(desired, names.APP, DEPLOYMENT)
     return environment(app, "DEFAULT_MODEL") if app else ""
+
+
+def _upgrade(state: State | None) -> dict[str, str]:
+    return {} if state is None else {"state": state.value, "message": MESSAGES[state]}
 
 
 def _published(desired: Mapping[Key, Object]) -> str:
@@ -229,6 +238,9 @@ def _reconciling(found: Findings, phase: Phase) -> dict[str, Any]:
         return _condition(RECONCILING, "False", "Paused", message)
     if found.stall is not None:
         return _condition(RECONCILING, "False", "Stalled", "Waits for a change by a person.")
+    if found.upgrade is not None:
+        reason = f"Upgrade{found.upgrade.value}"
+        return _condition(RECONCILING, "True", reason, MESSAGES[found.upgrade])
     if phase is Phase.READY:
         return _condition(RECONCILING, "False", "Settled", "The cluster is as the spec says.")
     if phase is Phase.SUSPENDED and all(c.severity is Severity.FINE for c in found.components):

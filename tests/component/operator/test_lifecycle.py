@@ -102,6 +102,19 @@ def test_kubectl_scale_reaches_the_app(world: World, wait: Callable[..., Any]) -
     assert world.api.call("GET", scale)["status"]["replicas"] == 3
 
 
+def test_kubectl_scale_sets_what_the_spec_left_open(
+    world: World, wait: Callable[..., Any]
+) -> None:
+    world.create()
+    world.until_ready()
+    scale = world.api.path("MetisRAG", world.ns, "demo", "scale")
+    # There is nothing to read yet; setting it needs no reading, and kubectl does none.
+    assert world.api.http.get(scale).status_code == 500
+    world.api.patch("MetisRAG", world.ns, "demo", {"spec": {"replicas": 3}}, "scale")
+    wait(lambda: world.get("Deployment", "demo-app")["spec"]["replicas"] == 3)
+    assert world.api.call("GET", scale)["spec"]["replicas"] == 3
+
+
 def test_replicas_that_the_spec_leaves_open_are_somebody_else_s(world: World) -> None:
     world.create()
     world.until_ready()

@@ -147,6 +147,11 @@ def test_what_it_serves(world: World) -> None:
     for name in (
         'metis_operator_reconciles_total{outcome="settled"}',
         'metis_operator_api_calls_total{code="200",verb="apply"}',
+        'metis_operator_api_calls_total{code="200",verb="status"}',
+        "metis_operator_reconcile_seconds_count",
+        "metis_operator_ready_seconds_count",
+        'metis_operator_upgrade{state="Waiting"} 0.0',
+        "metis_operator_leader 1.0",
         "metis_operator_queue_depth ",
         'metis_operator_objects{phase="Ready"}',
         "metis_operator_api_up 1.0",

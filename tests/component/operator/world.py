@@ -95,11 +95,20 @@ class World:
         self.look_again(name)
         return self.resource(name)
 
-    def pod(self, component: str, spec: dict[str, Any], status: dict[str, Any]) -> None:
+    def pod(
+        self,
+        component: str,
+        spec: dict[str, Any],
+        status: dict[str, Any],
+        instance: str = "demo",
+    ) -> None:
         """A pod of a component with the status that a kubelet or scheduler would give it."""
-        instance = {"app.kubernetes.io/name": "metis-rag", "app.kubernetes.io/instance": "demo"}
-        name = f"demo-{component}-0"
-        labels = {**instance, "app.kubernetes.io/component": component}
+        name = f"{instance}-{component}-0"
+        labels = {
+            "app.kubernetes.io/name": "metis-rag",
+            "app.kubernetes.io/instance": instance,
+            "app.kubernetes.io/component": component,
+        }
         pod = {"metadata": {"name": name, "labels": labels}, "spec": spec}
         if self.api.get("Pod", self.ns, name) is None:
             self.api.create("Pod", self.ns, pod)
