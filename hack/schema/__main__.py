@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,8 +45,15 @@ def generate(root: Path) -> dict[Path, str]:
         f"charts/operator/crds/{crd.NAME}.yaml": _yaml(definition),
         "docs/reference/crd.md": crd_reference(definition),
         "docs/reference/values.md": reference(umbrella, operator, stack),
+        "docs/reference/cli.md": _command_line(),
     }
     return {Path(name): text for name, text in files.items()}
+
+
+def _command_line() -> str:
+    """The reference of ``kubectl metis``, as that program itself gives it."""
+    command = [sys.executable, "-m", "metis_operator.cli.reference"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def _umbrella(dialect: HelmDialect, values: Value) -> Schema:

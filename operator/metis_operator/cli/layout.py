@@ -21,6 +21,8 @@ _MARKS = {
 }
 _PLAIN_MARKS = {"✓": "+", "✗": "x", "…": "~", "○": "o", "·": "-", "": "", "!": "!"}
 _GAP = "  "
+# Narrower than this, a last cell is left as it is.
+_LEAST_ROOM = 24
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,13 @@ def _columns(rows: Sequence[Sequence[str]]) -> int:
 def _node(
     node: Node, terminal: Terminal, widths: Sequence[int], first: str, rest: str
 ) -> list[str]:
-    lines = [_row(node, terminal, widths, first)]
     bar = ("│" if terminal.unicode else "|") if node.children else ""
+    left = f"{rest}{bar}"
     # A note stands below the text that it is about, beside the line to the children.
-    left = f"{rest}{bar}".ljust(len(rest) + (2 if node.mark else 0))
-    note = wrap(node.note, terminal.width - len(left) - 1)
-    lines += [terminal.style(left, "dim") + line for line in note]
+    left_of_note = left.ljust(len(rest) + (2 if node.mark else 0))
+    note = wrap(node.note, terminal.width - len(left_of_note))
+    lines = _row(node, terminal, widths, first, left)
+    lines += [terminal.style(left_of_note, "dim") + line for line in note]
     child_widths = _widths(node.children)
     for index, child in enumerate(node.children):
         last = index == len(node.children) - 1
@@ -123,18 +126,32 @@ def _branches(*, last: bool, glyphs: bool) -> tuple[str, str]:
     return ("`- ", "   ") if last else ("|- ", "|  ")
 
 
-def _row(node: Node, terminal: Terminal, widths: Sequence[int], prefix: str) -> str:
+def _row(
+    node: Node, terminal: Terminal, widths: Sequence[int], prefix: str, left: str
+) -> list[str]:
+    """The line of a node; of a last cell that is too long for it, more lines below its start."""
     symbol, style = _MARKS[node.mark]
     if not terminal.unicode:
         symbol = _PLAIN_MARKS[symbol]
     cells = [printable(" ".join(cell.split())) for cell in node.cells]
-    styled: list[str] = []
-    for index, cell in enumerate(cells):
-        names = node.styles[index].split() if index < len(node.styles) else ()
-        padding = "" if index == len(cells) - 1 else " " * (widths[index] - len(cell))
-        styled.append(terminal.style(cell, *names) + padding)
     head = terminal.style(prefix, "dim") + (f"{terminal.style(symbol, style)} " if symbol else "")
-    return (head + _GAP.join(styled)).rstrip()
+    column = len(prefix) + (2 if symbol else 0)
+    for index, cell in enumerate(cells[:-1]):
+        head += terminal.style(cell, *_style(node, index)) + " " * (widths[index] - len(cell))
+        head += _GAP
+        column += widths[index] + len(_GAP)
+    room = terminal.width - column
+    parts = wrap(cells[-1], room) if room >= _LEAST_ROOM else [cells[-1]]
+    below = terminal.style(left.ljust(column), "dim")
+    names = _style(node, len(cells) - 1)
+    return [
+        ((below if index else head) + terminal.style(part, *names)).rstrip()
+        for index, part in enumerate(parts or [""])
+    ]
+
+
+def _style(node: Node, index: int) -> list[str]:
+    return node.styles[index].split() if index < len(node.styles) else []
 
 
 def _widths(nodes: Sequence[Node]) -> list[int]:

@@ -11,21 +11,23 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from ..errors import MetisOperatorError
-from . import logs, pause, plan, process, restart, resume, status
+from . import ask, completion, doctor, logs, pause, plan, process, restart, resume, status
 from .command import Command, Context, add_cluster_options, add_output_options
 from .exits import MEANING, CommandError, Exit
 from .terminal import Terminal
 
 # Each a module as ``command.Command`` describes it, in the order of the help.
-COMMANDS: tuple[Command, ...] = cast(
-    "tuple[Command, ...]", (status, logs, plan, pause, resume, restart)
-)
+_MODULES = (status, doctor, logs, ask, plan, pause, resume, restart)
+COMMANDS: tuple[Command, ...] = cast("tuple[Command, ...]", _MODULES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code, one of ``Exit``."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["complete"]:
+        return completion.complete(words[2:] if words[1:2] == ["--"] else words[1:])
     program = program_name(sys.argv[0])
-    arguments = build_parser(program).parse_args(argv)
+    arguments = build_parser(program).parse_args(words)
     terminal = Terminal.of_process(no_color=getattr(arguments, "no_color", False))
     try:
         if hasattr(arguments, "process"):
@@ -65,11 +67,11 @@ def build_parser(program: str) -> argparse.ArgumentParser:
     parser = Parser(
         prog=program,
         description="Look after the MetisRAGs of a cluster.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Overview,
         epilog="Exit codes:\n" + "\n".join(f"  {e.value:<4} {MEANING[e]}" for e in Exit),
     )
     commands: argparse._SubParsersAction[argparse.ArgumentParser] = parser.add_subparsers(
-        required=True, metavar="COMMAND", parser_class=Parser
+        required=True, title="commands", metavar="COMMAND", parser_class=Parser
     )
     for command in COMMANDS:
         sub = commands.add_parser(
@@ -83,6 +85,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         add_cluster_options(sub)
         add_output_options(sub)
         sub.set_defaults(command=command)
+    completion.add(commands)
     process.add(commands)
     return parser
 
@@ -90,6 +93,14 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 def _examples(command: Command, program: str) -> str:
     lines = (f"  # {what}\n  {program} {words}" for words, what in command.EXAMPLES)
     return "Examples:\n" + "\n\n".join(lines)
+
+
+class _Overview(argparse.RawDescriptionHelpFormatter):
+    """Each command on a line of its own."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=18)
+        self._action_max_length = 16  # argparse forgets the indentation of commands
 
 
 class _Formatter(argparse.HelpFormatter):

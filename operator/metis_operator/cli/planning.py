@@ -32,6 +32,7 @@ from ..render import HelmUnavailableError, Renderer
 from . import changes as view
 from .changes import Change, Field
 from .exits import CommandError
+from .operators import operator_of
 from .process import version
 from .reach import Session
 
@@ -112,7 +113,7 @@ async def _defaults(session: Session, namespace: str) -> tuple[Mapping[str, Any]
         if error.code != 403:
             raise
         return {}, ["You may not look for the operator: its defaults are left out of this plan."]
-    operator = next((d for d in found if watches(d, namespace)), None)
+    operator = operator_of(found, namespace)
     if operator is None:
         return {}, ["No operator looks after this namespace: nothing would be done. See: doctor"]
     remarks = []
@@ -129,12 +130,6 @@ async def _defaults(session: Session, namespace: str) -> tuple[Mapping[str, Any]
         return {}, [*remarks, "You may not read the operator's defaults: they are left out."]
     text = ((config or {}).get("data") or {}).get("defaults.yaml", "")
     return yaml.safe_load(text) or {}, remarks
-
-
-def watches(operator: Mapping[str, Any], namespace: str) -> bool:
-    """Whether that Deployment of an operator looks after the namespace."""
-    watched = manifests.environment(operator, "METIS_WATCH_NAMESPACE")
-    return not watched or namespace in [n.strip() for n in watched.split(",")]
 
 
 async def _observed(session: Session, owner: Owner, desired: Iterable[Key]) -> dict[Key, Object]:

@@ -212,6 +212,19 @@ async def _view(kubectl: tuple[str, ...], arguments: argparse.Namespace) -> dict
     return loaded
 
 
+async def contexts(arguments: argparse.Namespace) -> list[str]:
+    """The contexts that the kubeconfig offers; none where it cannot be read."""
+    child = await asyncio.create_subprocess_exec(
+        *_kubectl(argparse.Namespace(kubeconfig=arguments.kubeconfig, context=None)),
+        *("config", "get-contexts", "--output=name"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    out, _ = await child.communicate()
+    return out.decode().split()
+
+
 def _of_context(view: dict[str, Any], field: str) -> str:
     contexts = view.get("contexts") or [{}]
     return str((contexts[0].get("context") or {}).get(field) or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 
 import pytest
 from metis_operator.cli.exits import MEANING, Exit
@@ -43,7 +44,7 @@ def test_every_command_explains_itself_and_its_examples_are_valid(command: objec
     parser = build_parser("kubectl metis")
     assert command.EXAMPLES  # type: ignore[attr-defined]
     for words, _ in command.EXAMPLES:  # type: ignore[attr-defined]
-        assert parser.parse_args(words.split()).command is command
+        assert parser.parse_args(shlex.split(words)).command is command
 
 
 def test_colour_needs_a_terminal_and_consent() -> None:
