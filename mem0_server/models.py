@@ -71,9 +71,12 @@ Role = Literal["user", "assistant", "system", "tool"]
 
 
 class Body(BaseModel):
-    """A request's body: a field that nobody reads is an error, not a silence."""
+    """A request's body: a field that nobody reads is an error, not a silence.
 
-    model_config = ConfigDict(extra="forbid")
+    A value of another type is one, too, as the OpenAPI document says.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class AgentBody(Body):

@@ -8,11 +8,13 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
 
 from mem0_server.errors import Mem0ServerError
 from mem0_server.models import ProblemBody
 
-_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def problem(
@@ -42,12 +44,16 @@ def install(app: FastAPI) -> None:
             raise error
         return _invalid(error)
 
-    async def http(_: Request, error: Exception) -> JSONResponse:
+    async def http(request: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, HTTPException):
             raise error
+        if error.status_code == 400:  # FastAPI's for bytes that are no UTF-8
+            return problem(422, "invalid_input", "body: is not JSON in UTF-8", "body")
         code = _CODES.get(error.status_code, "http_error")
         response = problem(error.status_code, code, str(error.detail))
         response.headers.update(error.headers or {})
+        if error.status_code == 405:
+            response.headers["Allow"] = ", ".join(sorted(_methods(app, request.scope)))
         return response
 
     app.add_exception_handler(Mem0ServerError, ours)
@@ -64,6 +70,16 @@ def _invalid(error: RequestValidationError) -> JSONResponse:
         first = first if first is not None else name
         lines.append(f"{name}: {found['msg'].removeprefix('Value error, ')}")
     return problem(422, "invalid_input", "; ".join(lines), first)
+
+
+def _methods(app: FastAPI, scope: Scope) -> set[str]:
+    """The methods of a path; one route has but one of them, and names no other."""
+    return {
+        method
+        for route in app.routes
+        if route.matches(scope)[0] is not Match.NONE
+        for method in getattr(route, "methods", None) or ()
+    }
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

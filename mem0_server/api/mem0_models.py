@@ -14,7 +14,7 @@ from mem0_server.models import Identifier, Object, Text
 class Mem0Message(BaseModel):
     """One message in mem0's form."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     role: Annotated[Text, Field(min_length=1, max_length=50, examples=["user"])]
     content: Annotated[Text, Field(examples=["I am a vegetarian."])]
@@ -24,7 +24,7 @@ class Mem0Message(BaseModel):
 class AddBody(BaseModel):
     """What mem0's ``add`` takes; fields of mem0 that mean nothing here are ignored."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     messages: Mem0Message | list[Mem0Message] | Text
     user_id: Identifier | None = None
@@ -39,7 +39,7 @@ class AddBody(BaseModel):
 class FindBody(BaseModel):
     """What mem0's ``search`` takes."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     query: Text
     user_id: Identifier | None = None
@@ -95,6 +95,7 @@ class ChangeBody(BaseModel):
 
     model_config = ConfigDict(
         extra="ignore",
+        strict=True,
         json_schema_extra={
             "anyOf": [{"required": ["text"]}, {"required": ["data"]}, {"required": ["metadata"]}]
         },

@@ -16,12 +16,13 @@ from mem0_server.store.sql import count
 CLAIM_LOCK = 8_050_003
 MAX_BACKOFF_SECONDS = 600
 
-# A conversation of which something is leased or put off waits as a whole.
+# A conversation of which something is leased or put off waits as a whole. The count is made row
+# by row until one is found; NOT EXISTS would be planned as a join of the whole queue with itself.
 _CLAIM = """
 WITH first AS (
     SELECT j.human_id, j.agent_id FROM infer_jobs j
-    WHERE NOT EXISTS (
-        SELECT FROM infer_jobs o
+    WHERE 0 = (
+        SELECT count(*) FROM infer_jobs o
         WHERE o.human_id = j.human_id AND o.agent_id = j.agent_id AND o.not_before > now()
     )
     ORDER BY j.message_id LIMIT 1
