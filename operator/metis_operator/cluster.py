@@ -13,7 +13,9 @@ from typing import Any, TypeVar, cast
 
 import httpx2
 from lightkube import ALL_NS, ApiError, AsyncClient, ConfigError
+from lightkube.config.client_adapter import verify_cluster
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.config.models import User
 from lightkube.generic_resource import (
     GenericGlobalResource,
     GenericNamespacedResource,
@@ -26,6 +28,7 @@ from . import metrics
 from .core import names
 from .core.objects import METISRAG, Key, Kind, Object
 from .errors import ClusterError, ConflictError, NotFoundError, SettingsError
+from .transport import AiohttpTransport
 
 T = TypeVar("T")
 
@@ -55,8 +58,13 @@ async def connect(config: SingleConfig | None = None) -> AsyncIterator[Cluster]:
     Raises:
         SettingsError: no cluster is configured.
     """
+    config = config or load_config()
+    verify = verify_cluster(config.cluster, config.user or User(), config.abs_file)
     client = AsyncClient(
-        config=config or load_config(), timeout=_TIMEOUT, field_manager=names.FIELD_MANAGER
+        config=config,
+        timeout=_TIMEOUT,
+        field_manager=names.FIELD_MANAGER,
+        transport=AiohttpTransport(verify),
     )
     try:
         yield Cluster(client)

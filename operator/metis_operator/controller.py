@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -57,6 +57,9 @@ class Controller:
         self._doubt = asyncio.Event()
         self._primed = False
         self._up = True
+        for phase in Phase:
+            # Counted when somebody asks: a count at each event would cost more with each object.
+            metrics.OBJECTS.labels(phase.value).set_function(partial(self._in_phase, phase))
 
     @property
     def not_ready(self) -> str | None:
@@ -105,8 +108,6 @@ class Controller:
             self._doubt.set()
         if instance is not None:
             self._queue.wake(instance, urgent=kind is METISRAG)
-            if kind is METISRAG:
-                self._count_phases()
 
     async def run(self) -> None:
         """Relist after gaps, resync now and then, and watch over the API server."""
@@ -184,7 +185,6 @@ class Controller:
                 for instance in self._store.replace(kind, objects, version, namespace):
                     if self._primed:
                         self._queue.wake(instance)
-        self._count_phases()
 
     def _wake_all(self) -> None:
         for instance in self._store.resources():
@@ -194,10 +194,9 @@ class Controller:
         self._up = up
         metrics.API_UP.set(int(up))
 
-    def _count_phases(self) -> None:
-        counts = Counter(
-            str(((self._store.resource(i) or {}).get("status") or {}).get("phase", Phase.PENDING))
+    def _in_phase(self, phase: Phase) -> int:
+        return sum(
+            ((self._store.resource(i) or {}).get("status") or {}).get("phase", Phase.PENDING)
+            == phase
             for i in self._store.resources()
         )
-        for phase in Phase:
-            metrics.OBJECTS.labels(phase.value).set(counts.get(phase.value, 0))
