@@ -72,11 +72,17 @@ class GroupedTTLCache(TTLCache[Key, Any]):
         self._used: OrderedDict[Key, tuple[float, Any]] = OrderedDict()  # latest use last
 
     def fresh(self, key: Key, now: float) -> Any:
-        """The value of ``key`` when its time is not over at ``now``, else ``None``."""
+        """The value of ``key`` when its time is not over at ``now``, else ``None``.
+
+        The one method that needs no lock: it looks once, and each step is one of the dictionary's.
+        """
         entry = self._used.get(key)
         if entry is None or now >= entry[0]:
             return None
-        self._used.move_to_end(key)
+        try:
+            self._used.move_to_end(key)
+        except KeyError:  # dropped just now: it was true when it was looked at
+            return entry[1]
         return entry[1]
 
     def put(self, key: Key, value: Any, ttl: float) -> None:
@@ -164,11 +170,17 @@ class ReadThrough:
         and is not kept; its ``None`` ("there is no such thing") is kept for the short time that
         ``limits`` give it.
         """
-        return cast("T | None", self._frozen((group, rest), load).copy())
+        return cast("T | None", self.frozen((group, rest), load).copy())
 
-    def view(self, group: Group, rest: Rest, load: Load) -> Any:
-        """Like :meth:`read`, but shared and unchangeable: a mapping, or a tuple of them."""
-        return self._frozen((group, rest), load).view
+    def frozen(self, key: Key, load: Load) -> Frozen:
+        """Like :meth:`read`, but shared: its ``view`` cannot be changed, its ``copy()`` is new."""
+        now = self._timer()
+        if now < self.trusted_until:
+            value: Frozen | None = self.store.fresh(key, now)
+            if value is not None:
+                self._stats.hits += 1
+                return value
+        return self._missed(key, load)
 
     def drop(self, group: Group) -> None:
         """Forget ``group``, loads under way included."""
@@ -198,30 +210,26 @@ class ReadThrough:
         with self._lock:
             return replace(self._stats, evictions=self.store.evictions, size=len(self.store))
 
-    def _frozen(self, key: Key, load: Load) -> Frozen:
+    def _missed(self, key: Key, load: Load) -> Frozen:
         while True:
+            run = current.run
+            first = False
             with self._lock:
                 now = self._timer()
                 trusted = now < self.trusted_until
-                if trusted:
-                    value: Frozen | None = self.store.fresh(key, now)
-                    if value is not None:
-                        self._stats.hits += 1
-                        return value
-                run = current.run
+                value: Frozen | None = self.store.fresh(key, now) if trusted else None
+                if value is not None:  # somebody was faster
+                    self._stats.hits += 1
+                    return value
                 flight = run.flights.get((id(self), key)) if run else None
                 if flight is None:
                     self._stats.misses += 1
                     self._stats.bypassed += not trusted
                     board = self._flights.setdefault(key[0], {})
-                    flight = board.get(key)
-                    first = flight is None
-                    if flight is None:
-                        flight = board[key] = Flight()
+                    first = key not in board
+                    flight = board.setdefault(key, Flight()) if first else board[key]
                     if run:
                         run.flights[id(self), key] = flight
-                else:
-                    first = False
             if run and not flight.done():
                 if first:
                     self._fly_in(run.executor, key, flight, load)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
 
-_CONTAINERS = (dict, list)
+_CONTAINERS = frozenset({dict, list})
 
 
 def copied(value: Any) -> Any:
@@ -38,19 +38,17 @@ class Frozen:
     __slots__ = ("copy", "view")
 
     def __init__(self, value: Any) -> None:
-        own = copied(value)
-        self.view = view_of(own)
-        self.copy: Callable[[], Any] = _copier(own)
+        self.view: Any
+        self.copy: Callable[[], Any]
+        if type(value) is list and all(map(_is_flat, value)):
+            flat = list(map(dict.copy, value))
+            self.view = tuple(map(MappingProxyType, flat))
+            self.copy = lambda: list(map(dict.copy, flat))
+        else:
+            own = copied(value)
+            self.view = view_of(own)
+            self.copy = own.copy if _is_flat(own) else lambda: copied(own)
 
 
-def _copier(own: Any) -> Callable[[], Any]:
-    if type(own) is list and all(type(item) is dict and _flat(item) for item in own):
-        one = dict.copy
-        return lambda: list(map(one, own))
-    if type(own) is dict and _flat(own):
-        return own.copy
-    return lambda: copied(own)
-
-
-def _flat(record: dict[str, Any]) -> bool:
-    return not any(type(item) in _CONTAINERS for item in record.values())
+def _is_flat(value: Any) -> bool:
+    return type(value) is dict and _CONTAINERS.isdisjoint(map(type, value.values()))

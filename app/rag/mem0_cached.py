@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from app.rag.cache import CacheStats, Group, GroupedTTLCache, Rest
+from app.rag.cache import CacheStats, Group, GroupedTTLCache, Key, ReadThrough
+from app.rag.frozen import Frozen
 from app.rag.mem0_caches import CacheType, MemoryCaches
 from app.rag.mem0_errors import Mem0NotFoundError
-from app.rag.mem0_guard import never_raises, nothing
+from app.rag.mem0_guard import never_raises, nothing, report
 
 if TYPE_CHECKING:  # httpx may be missing where memory is not used
     from app.rag.mem0_http import Mem0Client
 
 Json = dict[str, Any]
+
+NOTHING = Frozen(None)
 
 
 class CachedMem0Client:
@@ -29,26 +32,28 @@ class CachedMem0Client:
     def __init__(self, client: Mem0Client, caches: MemoryCaches) -> None:
         self.client = client
         self.caches = caches
+        self._human, self._recall = caches["human"], caches["recall"]
+        self._archival, self._search = caches["archival"], caches["search"]
 
     @property
     def human_cache(self) -> GroupedTTLCache:
         """Humans, and agents too."""
-        return self.caches["human"].store
+        return self._human.store
 
     @property
     def recall_cache(self) -> GroupedTTLCache:
         """Conversations."""
-        return self.caches["recall"].store
+        return self._recall.store
 
     @property
     def archival_cache(self) -> GroupedTTLCache:
         """Records by kind."""
-        return self.caches["archival"].store
+        return self._archival.store
 
     @property
     def search_cache(self) -> GroupedTTLCache:
         """Searches of records."""
-        return self.caches["search"].store
+        return self._search.store
 
     @property
     def degraded(self) -> bool:
@@ -64,12 +69,15 @@ class CachedMem0Client:
         """Empty one cache, or all of them; of all replicas, where caches are coherent."""
         self.caches.clear(cache_type)
 
-    @never_raises(nothing)
     def get_agent(self, agent_id: str) -> Json | None:
         """The agent, or ``None`` when there is none or Mem0 does not answer."""
-        return self.caches["human"].read(
-            ("agent", agent_id), (), lambda: self.client.get_agent(agent_id=agent_id)
-        )
+        agent: Json | None = self._read(
+            "get_agent",
+            self._human,
+            (("agent", agent_id), ()),
+            lambda: self.client.get_agent(agent_id=agent_id),
+        ).copy()
+        return agent
 
     @never_raises(bool)
     def create_agent(self, agent_id: str, name: str, persona: str) -> bool:
@@ -80,12 +88,15 @@ class CachedMem0Client:
             self.caches.drop("human", ("agent", agent_id))
         return True
 
-    @never_raises(nothing)
     def get_human(self, human_id: str) -> Json | None:
         """The human, or ``None`` when there is none or Mem0 does not answer."""
-        return self.caches["human"].read(
-            ("human", human_id), (), lambda: self.client.get_human(human_id=human_id)
-        )
+        human: Json | None = self._read(
+            "get_human",
+            self._human,
+            (("human", human_id), ()),
+            lambda: self.client.get_human(human_id=human_id),
+        ).copy()
+        return human
 
     @never_raises(bool)
     def create_human(self, human_id: str, name: str) -> bool:
@@ -127,17 +138,15 @@ class CachedMem0Client:
                 idempotency_key=idempotency_key,
             )
 
-    @never_raises(list)
     def get_recall_memory(self, agent_id: str, human_id: str, limit: int = 10) -> list[Json]:
         """The newest ``limit`` messages, oldest first."""
-        return self.caches["recall"].read(*self._recall(agent_id, human_id, limit)) or []
+        return self._messages(agent_id, human_id, limit).copy() or []
 
-    @never_raises(tuple)
     def view_recall_memory(
         self, agent_id: str, human_id: str, limit: int = 10
     ) -> Sequence[Mapping[str, Any]]:
         """As :meth:`get_recall_memory`, but shared and unchangeable, so nothing is copied."""
-        return self.caches["recall"].view(*self._recall(agent_id, human_id, limit)) or ()
+        return self._messages(agent_id, human_id, limit).view or ()
 
     @never_raises(bool)
     def create_archival_memory(
@@ -185,45 +194,52 @@ class CachedMem0Client:
         finally:
             self.clear_cache()  # whose entries are his is not worth an index: this is rare
 
-    @never_raises(list)
     def get_archival_memory(
         self, agent_id: str, human_id: str, kind: str, limit: int = 10
     ) -> list[Json]:
         """The newest ``limit`` records of ``kind``, newest first (id, kind, data, created_at)."""
-        found = self.caches["archival"].read(
-            (agent_id, human_id, kind),
-            (limit,),
-            lambda: _found(
-                lambda: self.client.get_archival_memory(
-                    agent_id=agent_id, human_id=human_id, kind=kind, limit=limit
-                )
+        found = self._read(
+            "get_archival_memory",
+            self._archival,
+            ((agent_id, human_id, kind), (limit,)),
+            lambda: self.client.get_archival_memory(
+                agent_id=agent_id, human_id=human_id, kind=kind, limit=limit
             ),
         )
-        return found or []
+        return found.copy() or []
 
-    @never_raises(list)
     def search_archival_memory(
         self, agent_id: str, human_id: str, query: str | None, kind: str, limit: int = 10
     ) -> list[Json]:
         """The records of ``kind`` nearest to ``query``, with a score; None gives the newest."""
-        found = self.caches["search"].read(
-            (agent_id, human_id, kind),
-            (query or None, limit),
-            lambda: _found(
-                lambda: self.client.search_archival_memory(
-                    agent_id=agent_id, human_id=human_id, query=query, kind=kind, limit=limit
-                )
+        found = self._read(
+            "search_archival_memory",
+            self._search,
+            ((agent_id, human_id, kind), (query or None, limit)),
+            lambda: self.client.search_archival_memory(
+                agent_id=agent_id, human_id=human_id, query=query, kind=kind, limit=limit
             ),
         )
-        return found or []
+        return found.copy() or []
 
-    def _recall(
-        self, agent_id: str, human_id: str, limit: int
-    ) -> tuple[Group, Rest, Callable[[], list[Json] | None]]:
-        def load() -> list[Json]:
-            return self.client.get_recall_memory(agent_id=agent_id, human_id=human_id, limit=limit)
+    def _messages(self, agent_id: str, human_id: str, limit: int) -> Frozen:
+        return self._read(
+            "get_recall_memory",
+            self._recall,
+            ((agent_id, human_id), (limit,)),
+            lambda: self.client.get_recall_memory(
+                agent_id=agent_id, human_id=human_id, limit=limit
+            ),
+        )
 
-        return (agent_id, human_id), (limit,), lambda: _found(load)
+    @staticmethod
+    def _read(operation: str, cache: ReadThrough, key: Key, load: Callable[[], Any]) -> Frozen:
+        """What is cached under ``key``, else what ``load`` gives, else nothing."""
+        try:
+            return cache.frozen(key, lambda: _found(load))
+        except Exception as error:  # noqa: BLE001 - a chat goes on without its memory
+            report(operation, error)
+            return NOTHING
 
     @contextmanager
     def _writing(
@@ -241,7 +257,7 @@ class CachedMem0Client:
                 self.caches.drop(cache, group)
 
 
-def _found(load: Callable[[], list[Json]]) -> list[Json] | None:
+def _found(load: Callable[[], Any]) -> Any:
     try:
         return load()
     except Mem0NotFoundError:

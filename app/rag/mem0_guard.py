@@ -27,7 +27,7 @@ def never_raises(fallback: Callable[[], Any]) -> Callable[[Callable[P, R]], Call
             try:
                 return function(*args, **kwargs)
             except Exception as error:  # noqa: BLE001 - a chat goes on without its memory
-                _report(function.__name__, error)
+                report(function.__name__, error)
                 answer: R = fallback()
                 return answer
 
@@ -36,7 +36,8 @@ def never_raises(fallback: Callable[[], Any]) -> Callable[[Callable[P, R]], Call
     return decorate
 
 
-def _report(operation: str, error: Exception) -> None:
+def report(operation: str, error: Exception) -> None:
+    """Log and count a failure that the caller of ``operation`` is not to see."""
     cause = type(error).__name__
     FAILURES.labels(operation, cause).inc()
     if isinstance(error, Mem0DownError):

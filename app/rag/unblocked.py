@@ -15,6 +15,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,9 +27,10 @@ class Flight(Future[Any]):
     Whoever gives up waiting leaves the others and the load alone.
     """
 
+    _guard = threading.Lock()  # one for all: it is held for a list's append
+
     def __init__(self) -> None:
         super().__init__()
-        self._guard = threading.Lock()
         self._waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
 
     async def landed(self) -> None:
@@ -39,8 +41,12 @@ class Flight(Future[Any]):
             new = loop not in self._waiting
             self._waiting.setdefault(loop, []).append(mine)
         if new:  # one callback a loop, however many wait there
-            self.add_done_callback(lambda _: loop.call_soon_threadsafe(self._wake, loop))
+            self.add_done_callback(lambda _: self._tell(loop))
         await mine
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # closed: nobody waits there any more
+            loop.call_soon_threadsafe(self._wake, loop)
 
     def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._guard:

@@ -162,9 +162,9 @@ def plain(view):
 
 def test_many_views_are_one_object():
     cache = ReadThrough(Limits(10, 60))
-    first, second = (cache.view(("a",), (), lambda: [{"n": 1}]) for _ in range(2))
-    assert first is second
-    assert cache.view(("none",), (), lambda: None) is None
+    first, second = (cache.frozen((("a",), ()), lambda: [{"n": 1}]) for _ in range(2))
+    assert first.view is second.view
+    assert cache.frozen((("none",), ()), lambda: None).view is None
 
 
 def test_dropping_a_group_takes_every_entry_of_it_and_none_of_its_neighbours():
