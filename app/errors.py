@@ -16,7 +16,7 @@ programs; ``status`` is the HTTP status that the one handler in :mod:`app.api.er
     ├── NotFoundError           no such thing for this user (404)
     └── UnavailableError        something that the app needs does not answer now (503)
         ├── DatabaseUnavailableError
-        ├── OllamaError         Ollama answered with an error, or not at all
+        ├── ModelServerError    a model server answered with an error, or not at all
         └── ModelMissingError   Ollama does not have the model
 """
 
@@ -104,13 +104,13 @@ class DatabaseUnavailableError(UnavailableError):
     code = "database_unavailable"
 
 
-class OllamaError(UnavailableError):
-    """Ollama does not answer, or answers with an error of its own."""
+class ModelServerError(UnavailableError):
+    """A model server does not answer, or answers with an error of its own."""
 
-    code = "ollama_unavailable"
+    code = "model_server_unavailable"
 
 
-class ModelMissingError(OllamaError):
-    """Ollama runs but does not have the model."""
+class ModelMissingError(ModelServerError):
+    """The model server runs but does not have the model."""
 
     code = "model_missing"

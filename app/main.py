@@ -28,7 +28,7 @@ from app.rag.library import Library
 from app.rag.mem0_keys import key_source
 from app.rag.mem0_upkeep import upkeep
 from app.rag.memory import UserMemory
-from app.rag.ollama import Ollama
+from app.rag.models import model_servers
 from app.rag.store import VectorStore
 
 WEB = Path(__file__).with_name("web")
@@ -95,8 +95,8 @@ async def _parts(settings: Settings, authenticator: Authenticator, stack: AsyncE
     database = session.bind(settings, login)
     stack.push_async_callback(database.dispose)
     stack.push_async_callback(_end, asyncio.create_task(login.watch(database), name="login"))
-    ollama = Ollama(settings)
-    stack.push_async_callback(ollama.close)
+    models = model_servers(settings)
+    stack.push_async_callback(models.close)
     await stack.enter_async_context(upkeep(settings))
     user_memory = UserMemory(settings)
     stack.push_async_callback(user_memory.close)
@@ -105,7 +105,7 @@ async def _parts(settings: Settings, authenticator: Authenticator, stack: AsyncE
         deliverer.start()
         stack.push_async_callback(deliverer.stop)
     store = VectorStore()
-    engine = RAGEngine(settings, ollama, store, user_memory)
+    engine = RAGEngine(settings, models, store, user_memory)
     stack.push_async_callback(engine.close)
     return Parts(
         settings=settings,
@@ -113,11 +113,11 @@ async def _parts(settings: Settings, authenticator: Authenticator, stack: AsyncE
         database=database,
         login=login,
         memory_keys=key_source(settings.mem0_api_key, settings.mem0_api_key_dir),
-        ollama=ollama,
+        models=models,
         memory=user_memory,
-        library=Library(settings, ollama, store),
+        library=Library(settings, models, store),
         engine=engine,
-        health=Health(settings, ollama, user_memory),
+        health=Health(settings, models, user_memory),
     )
 
 

@@ -1,8 +1,8 @@
 """``python -m app.prepare``: wait for what the app needs and migrate its database.
 
 Runs before the app, in an init container or by hand. What it waits for stands on stderr, at once
-and then every ten seconds. The database and Ollama are waited for as long as it takes; Mem0 for a
-minute, because the app works without it.
+and then every ten seconds. The database and the model servers are waited for as long as it takes;
+Mem0 for a minute, because the app works without it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
 
 import httpx
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from app.errors import AppError, ConfigurationError, DatabaseUnavailableError
+
+if TYPE_CHECKING:
+    from app.core.config import Settings
 
 POLL_SECONDS = 0.5
 SAY_EVERY = 10.0
@@ -32,8 +37,9 @@ def main() -> int:
         config.refuse_to_start(settings)
         wait_for("metis-postgres", lambda: _database(lambda: migrate(settings)))
         say(f"metis-postgres: schema {newest_revision()}")
-        wait_for("Ollama", lambda: _answers(f"{settings.ollama_base_url}/api/version"))
-        say("Ollama: answers")
+        for url in _model_servers(settings):
+            wait_for("the model server", partial(_answers, url, refusals=True))
+            say(f"the model server at {url} answers")
         if settings.use_mem0:
             mem0 = f"{settings.mem0_endpoint}/ready"
             ready = wait_for("Mem0", lambda: _answers(mem0), MEM0_SECONDS)
@@ -91,12 +97,24 @@ def _database(migrate: Callable[[], None]) -> str | None:
     return None
 
 
-def _answers(url: str) -> str | None:
+def _model_servers(settings: Settings) -> list[str]:
+    """What to ask of the model servers: addresses that load no model."""
+    kinds = {settings.llm_provider_type, settings.embedding_provider_type} - {""}
+    urls = [f"{settings.ollama_base_url}/api/version"] if "ollama" in kinds else []
+    if "openai" in kinds:
+        bases = {settings.openai_base_url, settings.openai_embedding_base_url} - {""}
+        urls += [f"{base}/models" for base in sorted(bases)]
+    return urls
+
+
+def _answers(url: str, *, refusals: bool = False) -> str | None:
+    """None when ``url`` answers well; with ``refusals`` a 4xx will do, for we show no key."""
     try:
         response = httpx.get(url, timeout=3.0, trust_env=False)
     except httpx.HTTPError as error:
         return f"{url}: {type(error).__name__}: {error}"
-    return None if response.is_success else f"{url}: answers {response.status_code}"
+    fine = response.is_success or (refusals and response.is_client_error)
+    return None if fine else f"{url}: answers {response.status_code}"
 
 
 if __name__ == "__main__":

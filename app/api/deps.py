@@ -19,7 +19,7 @@ from app.rag.health import Health
 from app.rag.library import Library
 from app.rag.mem0_keys import KeySource
 from app.rag.memory import UserMemory
-from app.rag.ollama import Ollama
+from app.rag.models import ModelServers
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Parts:
     database: AsyncEngine
     login: Login
     memory_keys: KeySource
-    ollama: Ollama
+    models: ModelServers
     memory: UserMemory
     library: Library
     engine: RAGEngine

@@ -9,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from app.api.deps import AppParts, CurrentUser, Parts
 from app.api.text import storable
-from app.errors import BadInputError, ForbiddenError, OllamaError
+from app.errors import BadInputError, ForbiddenError, ModelServerError
 from app.rag import outbox
 from app.rag.mem0_caches import CacheType
-from app.rag.ollama import full_name
 
 router = APIRouter(prefix="/memory", tags=["memory"])
 
@@ -123,10 +122,10 @@ def _must_be_on(app: Parts) -> None:
 
 async def _check_model(app: AppParts, model: str) -> None:
     try:
-        have = await app.ollama.models()
-    except OllamaError:
+        have = await app.models.chat.models()
+    except ModelServerError:
         return  # a question checks it again and falls back to the default
-    if full_name(model) not in have:
+    if app.models.chat.full_name(model) not in have:
         raise BadInputError(
             f"model: the server does not have {model}; choose one of {', '.join(have)}",
             field="model",

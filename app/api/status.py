@@ -11,7 +11,6 @@ from app.api.deps import AppParts, CurrentUser
 from app.errors import NotFoundError, UnauthenticatedError
 from app.rag import mem0_client
 from app.rag.mem0_keys import recognises
-from app.rag.ollama import full_name
 
 router = APIRouter(tags=["status"])
 
@@ -25,8 +24,8 @@ async def me(user: CurrentUser) -> dict[str, str]:
 @router.get("/models")
 async def models(app: AppParts, user: CurrentUser) -> dict[str, Any]:
     """The chat models to choose from, and the default one."""
-    embedding = full_name(app.settings.default_embedding_model)
-    found = [name for name in await app.ollama.models() if name != embedding]
+    embedding = app.models.embedding.full_name(app.settings.default_embedding_model)
+    found = [name for name in await app.models.chat.models() if name != embedding]
     return {"default": app.settings.default_model, "models": found}
 
 

@@ -27,6 +27,7 @@ ALIASES = {
     "database_url": "METIS_POSTGRES_DSN",
     "llm_provider_type": "METIS_LLM_PROVIDER_TYPE",
     "ollama_base_url": "METIS_OLLAMA_BASE_URL",
+    "openai_base_url": "METIS_OPENAI_BASE_URL",
 }
 """Names that win over the attribute's own."""
 
@@ -54,8 +55,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cors_origins: list[str] = []
 
-    llm_provider_type: str = "ollama"
+    llm_provider_type: Literal["ollama", "openai"] = "ollama"
+    embedding_provider_type: Literal["", "ollama", "openai"] = ""
     ollama_base_url: str = "http://localhost:11434"
+    openai_base_url: str = ""
+    openai_embedding_base_url: str = ""
+    openai_api_key: str | None = Field(None, repr=False)
+    openai_api_key_file: Path | None = None
     default_model: str = Field("gemma3:12b", min_length=1)
     default_embedding_model: str = Field("nomic-embed-text", min_length=1)
     chat_context_tokens: int = Field(4096, ge=1024)
@@ -155,12 +161,10 @@ class Settings(BaseSettings):
             raise ValueError("only postgresql is supported: the vectors live in pgvector")
         return "postgresql"
 
-    @field_validator("llm_provider_type")
+    @field_validator("openai_base_url", "openai_embedding_base_url")
     @classmethod
-    def _provider(cls, value: str) -> str:
-        if value != "ollama":
-            raise ValueError("only ollama is supported")
-        return value
+    def _http_url_or_none(cls, value: str) -> str:
+        return cls._http_url(value) if value else value
 
     @field_validator("ollama_base_url", "mem0_endpoint")
     @classmethod
@@ -192,6 +196,12 @@ class Settings(BaseSettings):
         self._database_configured = bool(
             self.database_url or self.model_fields_set & {"database_host", "database_password"}
         )
+        if "openai" in (self.llm_provider_type, self.embedding_provider_type) and not (
+            self.openai_base_url
+        ):
+            raise ValueError(
+                "OPENAI_BASE_URL must be set with the provider openai, such as http://vllm:8000/v1"
+            )
         if not self.database_url:
             self.database_url = self._built_url()
         return self

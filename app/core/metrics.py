@@ -51,7 +51,9 @@ DOCUMENTS = Counter(
     "metis_documents_processed_total", "Uploads by outcome: ready, failed, known", ["outcome"]
 )
 EMBEDDED = Counter("metis_chunks_embedded_total", "Chunks embedded and stored")
-OLLAMA_ERRORS = Counter("metis_ollama_errors_total", "Failed calls of Ollama", ["operation"])
+MODEL_SERVER_ERRORS = Counter(
+    "metis_model_server_errors_total", "Failed calls of a model server", ["operation"]
+)
 DATABASE_POOL = Gauge(
     "metis_database_pool_connections", "Connections of the pool by state", ["state"]
 )

@@ -17,12 +17,13 @@ from uuid import UUID, uuid4
 from app.core.config import Settings
 from app.core.logging import get_logger
 from app.core.metrics import ANSWERS, BOOKKEEPING, MEMORY, STAGES
-from app.errors import OllamaError
+from app.errors import ModelServerError
 from app.rag import conversations
 from app.rag.conversations import Begun
 from app.rag.embedding import embedded_question
 from app.rag.memory import UserMemory
-from app.rag.ollama import ChatOptions, Ollama, full_name
+from app.rag.model_server import ChatOptions
+from app.rag.models import ModelServers
 from app.rag.prompt import build_prompt, citations
 from app.rag.retrieval import boosts, ranked, search_text
 from app.rag.store import VectorStore
@@ -112,10 +113,10 @@ class RAGEngine:
     """Answers questions of users from the documents and from what it remembers of them."""
 
     def __init__(
-        self, settings: Settings, ollama: Ollama, store: VectorStore, memory: UserMemory
+        self, settings: Settings, models: ModelServers, store: VectorStore, memory: UserMemory
     ) -> None:
         self._settings = settings
-        self._ollama = ollama
+        self._models = models
         self._store = store
         self._memory = memory
         self._loose: set[asyncio.Task[None]] = set()
@@ -133,8 +134,8 @@ class RAGEngine:
     ) -> AsyncGenerator[Step, None]:
         """Answer a question: Started, Found, any number of Token, Done.
 
-        Raises NotFoundError for a conversation that is not the user's, OllamaError when models do
-        not answer, SQLAlchemy's errors when the database does not. Memory that fails is told in
+        Raises NotFoundError for a conversation that is not the user's, ModelServerError when models
+        do not answer, SQLAlchemy's errors when the database does not. Memory that fails is told in
         ``Found.memory.status`` and stops nothing. Closed early (the reader left), it stops the
         model and keeps what was said so far.
         """
@@ -200,9 +201,10 @@ class RAGEngine:
         return recollection
 
     async def _retrieve(self, question: str) -> list[Hit]:
-        model = full_name(self._settings.default_embedding_model)
+        server = self._models.embedding
+        model = server.full_name(self._settings.default_embedding_model)
         with _timed("embed"):
-            (vector,) = await self._ollama.embed(model, [embedded_question(model, question)])
+            (vector,) = await server.embed(model, [embedded_question(model, question)])
         with _timed("retrieve"):
             return await self._store.search(
                 model, vector, self._settings.retrieval_limit * CANDIDATES
@@ -212,9 +214,10 @@ class RAGEngine:
         """The user's preferred model where the server has it, else the default."""
         preferred = str(recollection.preferences.get("model") or "").strip()
         default = self._settings.default_model
-        if not preferred or full_name(preferred) == full_name(default):
+        server = self._models.chat
+        if not preferred or server.full_name(preferred) == server.full_name(default):
             return default
-        if full_name(preferred) in await self._ollama.models():
+        if server.full_name(preferred) in await server.models():
             return preferred
         log.info("preferred_model_missing", model=preferred, using=default)
         return default
@@ -228,14 +231,14 @@ class RAGEngine:
         )
         begun = time.perf_counter()
         first = True
-        async with aclosing(self._ollama.chat(model, messages, options)) as pieces:
+        async with aclosing(self._models.chat.chat(model, messages, options)) as pieces:
             async for piece in pieces:
                 if first:
                     STAGES.labels("first_token").observe(time.perf_counter() - begun)
                     first = False
                 yield piece
         if first:
-            raise OllamaError(f"{model} gave an empty answer; ask again or in other words")
+            raise ModelServerError(f"{model} gave an empty answer; ask again or in other words")
         STAGES.labels("generate").observe(time.perf_counter() - begun)
 
     async def _keep(self, answer: _Answer) -> None:

@@ -15,7 +15,8 @@ from app.core.config import Settings
 from app.db.session import AsyncSessionLocal
 from app.errors import AppError
 from app.rag.memory import UserMemory
-from app.rag.ollama import Ollama, full_name
+from app.rag.model_server import ModelServer
+from app.rag.models import ModelServers
 
 LIMIT = 3.0
 """Seconds that one check may take."""
@@ -38,11 +39,11 @@ class Component:
 
 
 class Health:
-    """Looks after database, Ollama, models and Mem0; never raises."""
+    """Looks after database, model servers, models and Mem0; never raises."""
 
-    def __init__(self, settings: Settings, ollama: Ollama, memory: UserMemory) -> None:
+    def __init__(self, settings: Settings, models: ModelServers, memory: UserMemory) -> None:
         self._settings = settings
-        self._ollama = ollama
+        self._servers = models
         self._memory = memory
         self._lock = asyncio.Lock()
         self._found: dict[str, Component] = {}
@@ -54,7 +55,7 @@ class Health:
             if time.monotonic() - self._found_at > FRESH:
                 checks: dict[str, Awaitable[Component]] = {
                     "database": self._database(),
-                    "ollama": self._ollama_answers(),
+                    "model-server": self._servers_answer(),
                     "models": self._models(),
                     "mem0": self._mem0(),
                 }
@@ -78,24 +79,31 @@ class Health:
             raise
         return Component("ok", f"schema {version}")
 
-    async def _ollama_answers(self) -> Component:
-        return Component("ok", f"version {await self._ollama.version()}")
+    async def _servers_answer(self) -> Component:
+        servers = {id(s): s for s in (self._servers.chat, self._servers.embedding)}.values()
+        told = [f"{server.label}: {await server.version()}" for server in servers]
+        return Component("ok", "; ".join(told))
 
     async def _models(self) -> Component:
-        have = await self._ollama.models()
-        wanted = [self._settings.default_model, self._settings.default_embedding_model]
-        lacking = [model for model in wanted if full_name(model) not in have]
-        if lacking:
-            return Component(
-                "error",
-                f"{' and '.join(lacking)} not on the Ollama server yet; it may still be pulled, "
-                f"else run `ollama pull` there",
-            )
-        return Component("ok", ", ".join(wanted))
+        wanted = [
+            (self._settings.default_model, self._servers.chat),
+            (self._settings.default_embedding_model, self._servers.embedding),
+        ]
+        lacking = [await _lack(server, model) for model, server in wanted]
+        if any(lacking):
+            return Component("error", "; ".join(one for one in lacking if one))
+        return Component("ok", ", ".join(model for model, _ in wanted))
 
     async def _mem0(self) -> Component:
         status, detail = await self._memory.state()
         return Component("error" if status == "degraded" else status, detail)
+
+
+async def _lack(server: ModelServer, model: str) -> str:
+    """What is to be done for ``model`` to be on ``server``; empty when it is there."""
+    if server.full_name(model) in await server.models():
+        return ""
+    return f"{model}: {server.cure_of_missing(model)}"
 
 
 async def _limited(check: Awaitable[Any]) -> Component:

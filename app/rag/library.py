@@ -30,7 +30,7 @@ from app.errors import AppError, ForbiddenError, NotFoundError
 from app.rag.chunking import Chunk, chunked
 from app.rag.documents import media_type_of, parse
 from app.rag.embedding import embedded_text
-from app.rag.ollama import Ollama, full_name
+from app.rag.models import ModelServers
 from app.rag.store import VectorStore
 
 CLAIM = timedelta(minutes=10)
@@ -54,16 +54,16 @@ class Upload:
 class Library:
     """All documents of the instance."""
 
-    def __init__(self, settings: Settings, ollama: Ollama, store: VectorStore) -> None:
+    def __init__(self, settings: Settings, models: ModelServers, store: VectorStore) -> None:
         self._settings = settings
-        self._ollama = ollama
+        self._server = models.embedding
         self._store = store
         self._turns = asyncio.Semaphore(AT_ONCE)
 
     @property
     def model(self) -> str:
         """The embedding model in use, by its full name."""
-        return full_name(self._settings.default_embedding_model)
+        return self._server.full_name(self._settings.default_embedding_model)
 
     async def add(self, upload: Upload, user: User) -> dict[str, Any]:
         """Keep a file, make it searchable, and return the document.
@@ -178,7 +178,7 @@ class Library:
         chunks = await asyncio.to_thread(self._chunks, upload)
         for batch in _batches(chunks, self._settings.embedding_batch_size):
             texts = [embedded_text(self.model, upload.name, chunk) for chunk in batch]
-            vectors = await self._ollama.embed(self.model, texts)
+            vectors = await self._server.embed(self.model, texts)
             await self._store.add(document_id, self.model, batch, vectors)
             EMBEDDED.inc(len(batch))
         return len(chunks)

@@ -77,10 +77,11 @@ def embed(text: str) -> list[float]:
 
 @dataclass
 class ScriptedOllama:
-    """An HTTP server that speaks Ollama's API with scripted answers.
+    """An HTTP server that speaks Ollama's API, and OpenAI's under /v1, with scripted answers.
 
     ``answer`` is what the chat model says (split into words when streamed); ``requests`` holds
-    the bodies of all chat requests; ``down`` makes every call answer 503.
+    the bodies of all chat requests; ``down`` makes every call answer 503; ``key`` is the bearer
+    key asked for under /v1, if any; ``breaks_off`` ends its answers without their last line.
     """
 
     answer: str = "The answer is in the document [1]."
@@ -88,6 +89,8 @@ class ScriptedOllama:
     requests: list[dict[str, Any]] = field(default_factory=list)
     embedded: list[str] = field(default_factory=list)
     down: bool = False
+    key: str = ""
+    breaks_off: bool = False
     url: str = ""
 
     def start(self) -> ThreadingHTTPServer:
@@ -116,12 +119,25 @@ class ScriptedOllama:
                 if self.path == "/api/tags":
                     names = [m if ":" in m else f"{m}:latest" for m in script.models]
                     return self.reply({"models": [{"name": n, "model": n} for n in names]})
+                if self.path == "/v1/models" and self.may_speak():
+                    return self.reply(
+                        {"object": "list", "data": [{"id": m} for m in script.models]}
+                    )
                 return self.reply({"error": "not found"}, 404)
+
+            def may_speak(self) -> bool:
+                wanted = f"Bearer {script.key}" if script.key else None
+                fine = wanted in (None, self.headers.get("Authorization"))
+                if not fine:
+                    self.reply({"error": {"message": "wrong API key"}}, 401)
+                return fine
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
                 if script.down:
                     return self.reply({"error": "down"}, 503)
+                if self.path.startswith("/v1/") and not self.may_speak():
+                    return None
                 known = {m.split(":")[0] for m in script.models}
                 if body.get("model", "").split(":")[0] not in known:
                     return self.reply({"error": f"model {body.get('model')!r} not found"}, 404)
@@ -135,7 +151,29 @@ class ScriptedOllama:
                     return self.reply({"embedding": embed(body["prompt"])})
                 if self.path == "/api/chat":
                     return self.chat(body)
+                if self.path == "/v1/embeddings":
+                    script.embedded.extend(body["input"])
+                    data = [
+                        {"index": i, "embedding": embed(t)} for i, t in enumerate(body["input"])
+                    ]
+                    return self.reply({"data": data[::-1]})  # the index tells the order
+                if self.path == "/v1/chat/completions":
+                    return self.complete(body)
                 return self.reply({"error": "not found"}, 404)
+
+            def complete(self, body: dict[str, Any]) -> None:
+                script.requests.append(body)
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Connection", "close")
+                self.end_headers()
+                self.wfile.write(b": a comment, as servers send to keep a connection alive\n\n")
+                for word in re.findall(r"\S+\s*", script.answer):
+                    part = {"choices": [{"delta": {"content": word}, "finish_reason": None}]}
+                    self.wfile.write(b"data: " + json.dumps(part).encode() + b"\n\n")
+                if not script.breaks_off:
+                    self.wfile.write(b"data: [DONE]\n\n")
+                self.close_connection = True
 
             def chat(self, body: dict[str, Any]) -> None:
                 script.requests.append(body)

@@ -12,7 +12,7 @@ const TABS = ["chats", "documents", "memory"];
 /** What it means for the user when a component fails. */
 const TROUBLE = {
   database: "The database does not answer: nothing can be asked or uploaded until it is back.",
-  ollama: "The model server does not answer: questions and uploads wait until it is back.",
+  "model-server": "The model server does not answer: questions and uploads wait until it is back.",
   models: "A model is not there yet",
   mem0: "Long-term memory is away: chats go on, but what you say is not remembered until it is back.",
 };
@@ -119,8 +119,8 @@ async function health() {
     const response = await fetch("api/health");
     const { status, components } = await response.json();
     const failing = Object.keys(components).filter((name) => components[name].status === "error");
-    // Without Ollama its models cannot be listed either: one reason is enough.
-    const first = ["database", "ollama", "models", "mem0"].find((name) => failing.includes(name));
+    // Without its server the models cannot be listed either: one reason is enough.
+    const first = ["database", "model-server", "models", "mem0"].find((name) => failing.includes(name));
     const down = first && first !== "mem0";
     $("health").dataset.status = down ? "down" : status;
     $("health").textContent = { true: "not available" }[Boolean(down)] ?? (status === "ok" ? "ready" : "without memory");

@@ -250,11 +250,11 @@ def test_ollama_away(
     scripted_ollama.down = True
     response = client.post("/api/chat/query", json={"message": "Hello?"})
     assert response.status_code == 503
-    assert response.json()["error"]["code"] == "ollama_unavailable"
+    assert response.json()["error"]["code"] == "model_server_unavailable"
     assert int(response.headers["retry-after"]) > 0
     found = events(client.post("/api/chat/stream", json={"message": "Hello?"}))
     assert [name for name, _ in found] == ["start", "error"]
-    assert found[1][1]["code"] == "ollama_unavailable"
+    assert found[1][1]["code"] == "model_server_unavailable"
     scripted_ollama.down = False
     assert ask(client, "Hello?")["answer"]
 

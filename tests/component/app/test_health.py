@@ -33,7 +33,12 @@ def test_well(client: httpx.Client) -> None:
     body = client.get("/api/health").json()
     assert body["status"] == "ok"
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", body["version"])
-    assert components(client) == {"database": "ok", "ollama": "ok", "models": "ok", "mem0": "off"}
+    assert components(client) == {
+        "database": "ok",
+        "model-server": "ok",
+        "models": "ok",
+        "mem0": "off",
+    }
     ready = client.get("/api/ready")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "missing": {}})
 
@@ -46,7 +51,7 @@ def test_models(client: httpx.Client, scripted_ollama: Any) -> None:
     assert "chat-model" in ready.json()["missing"]["models"]
     scripted_ollama.down = True
     assert components(client) == {
-        "database": "ok", "ollama": "error", "models": "error", "mem0": "off",
+        "database": "ok", "model-server": "error", "models": "error", "mem0": "off",
     }  # fmt: skip
     scripted_ollama.down = False
     scripted_ollama.models.append("chat-model")

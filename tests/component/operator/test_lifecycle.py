@@ -102,9 +102,7 @@ def test_kubectl_scale_reaches_the_app(world: World, wait: Callable[..., Any]) -
     assert world.api.call("GET", scale)["status"]["replicas"] == 3
 
 
-def test_kubectl_scale_sets_what_the_spec_left_open(
-    world: World, wait: Callable[..., Any]
-) -> None:
+def test_kubectl_scale_sets_what_the_spec_left_open(world: World, wait: Callable[..., Any]) -> None:
     world.create()
     world.until_ready()
     scale = world.api.path("MetisRAG", world.ns, "demo", "scale")

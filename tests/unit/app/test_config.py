@@ -161,7 +161,8 @@ def test_cors_origins(monkeypatch: pytest.MonkeyPatch, text: str, expected: list
         ("DATABASE_POOL_SIZE", "0"),
         ("OLLAMA_BASE_URL", "localhost:11434"),
         ("MEM0_ENDPOINT", "ftp://host"),
-        ("LLM_PROVIDER_TYPE", "openai"),
+        ("LLM_PROVIDER_TYPE", "bedrock"),
+        ("OPENAI_BASE_URL", "vllm:8000/v1"),
         ("AUTH_MODE", "off"),
         ("API_V1_STR", "api/"),
         ("USE_MEM0", "maybe"),
@@ -173,6 +174,16 @@ def test_wrong_values_are_named(monkeypatch: pytest.MonkeyPatch, name: str, valu
     with pytest.raises(ConfigurationError) as error:
         load_settings()
     assert name in error.value.message
+
+
+@pytest.mark.parametrize("which", ["LLM_PROVIDER_TYPE", "EMBEDDING_PROVIDER_TYPE"])
+def test_openai_needs_an_address(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    monkeypatch.setenv(which, "openai")
+    with pytest.raises(ConfigurationError) as error:
+        load_settings()
+    assert "OPENAI_BASE_URL must be set" in error.value.message
+    monkeypatch.setenv("METIS_OPENAI_BASE_URL", "http://vllm:8000/v1/")
+    assert load_settings().openai_base_url == "http://vllm:8000/v1"
 
 
 def test_messages_do_not_tell_the_value(monkeypatch: pytest.MonkeyPatch) -> None:

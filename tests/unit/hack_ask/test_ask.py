@@ -115,10 +115,13 @@ def test_an_error_in_the_middle_is_an_error_though_the_status_was_200():
     body = encoded(
         ("sources", SOURCES),
         ("token", {"text": "Twelve"}),
-        ("error", {"code": "ollama_unavailable", "message": "the model was unloaded"}),
+        ("error", {"code": "model_server_unavailable", "message": "the model was unloaded"}),
     )
     out, _ = asked(200, body)
-    assert out == "Twelve\n|ANSWER: the answer failed: the model was unloaded (ollama_unavailable)"
+    assert (
+        out
+        == "Twelve\n|ANSWER: the answer failed: the model was unloaded (model_server_unavailable)"
+    )
 
 
 def test_a_stream_that_ends_early_is_said_to_have_broken_off():
