@@ -175,7 +175,7 @@ def _tree(change: Change) -> Node:
         cells=[sign, str(change.key), "; ".join(w for w in words if w)],
         styles=(style, "strong", "dim"),
         children=[
-            Node(cells=[f"{f.path}:", _words(f)], styles=("", _style(f))) for f in change.fields
+            Node(cells=[f"{f.path}: {_words(f)}"], styles=(_style(f),)) for f in change.fields
         ],
     )
 

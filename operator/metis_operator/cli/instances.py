@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..core import names
-from ..core.objects import METISRAG, Key, Object
+from ..core.objects import METISRAG, Object
 from ..errors import ClusterError
 from .exits import CommandError, Exit
 
@@ -29,6 +29,19 @@ async def every(session: Session, namespace: str | None) -> list[Object]:
     return sorted(found, key=lambda o: (o["metadata"]["namespace"], o["metadata"]["name"]))
 
 
+async def find(session: Session, namespace: str, name: str) -> Object | None:
+    """The MetisRAG of that name, or None. It takes the right to list alone, which others need too.
+
+    Raises:
+        CommandError: the cluster does not know MetisRAGs.
+        ClusterError: it refuses to list them.
+    """
+    with _known(session):
+        selector = {"fieldSelector": f"metadata.name={name}"}
+        found = await session.rest.items(METISRAG, namespace, selector)
+    return found[0] if found else None
+
+
 async def pick(session: Session, name: str | None) -> Object:
     """The MetisRAG of that name, or the only one of the namespace.
 
@@ -37,8 +50,7 @@ async def pick(session: Session, name: str | None) -> Object:
         ClusterError: the cluster refuses to show it.
     """
     if name:
-        with _known(session):
-            found = await session.cluster.get(Key(METISRAG, session.namespace, name))
+        found = await find(session, session.namespace, name)
         if found is not None:
             return found
     there = await every(session, session.namespace)
@@ -66,10 +78,8 @@ async def pick_parts(session: Session, words: Sequence[str]) -> tuple[Object, tu
         ClusterError: the cluster refuses to show it.
     """
     name, parts = (words[0], tuple(words[1:])) if words else (None, ())
-    if name in COMPONENTS:
-        with _known(session):
-            if await session.cluster.get(Key(METISRAG, session.namespace, name)) is None:
-                name, parts = None, tuple(words)
+    if name in COMPONENTS and await find(session, session.namespace, name) is None:
+        name, parts = None, tuple(words)
     for part in parts:
         if part not in COMPONENTS:
             cure = f"The components are: {', '.join(COMPONENTS)}."

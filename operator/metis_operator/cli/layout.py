@@ -21,7 +21,7 @@ _MARKS = {
 }
 _PLAIN_MARKS = {"✓": "+", "✗": "x", "…": "~", "○": "o", "·": "-", "": "", "!": "!"}
 _GAP = "  "
-# Narrower than this, a last cell is left as it is.
+# With less room than this beside the others, a last cell begins on the next line.
 _LEAST_ROOM = 24
 
 
@@ -89,19 +89,6 @@ def since(stamp: str | None, now: datetime) -> str:
     return age((now - then).total_seconds())
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """``rows`` with their columns aligned."""
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(_columns(rows))]
-    return [
-        _GAP.join(cell.ljust(w) for cell, w in zip(row, widths, strict=False)).rstrip()
-        for row in rows
-    ]
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> int:
-    return max((len(row) for row in rows), default=0)
-
-
 def _node(
     node: Node, terminal: Terminal, widths: Sequence[int], first: str, rest: str
 ) -> list[str]:
@@ -140,13 +127,16 @@ def _row(
         head += terminal.style(cell, *_style(node, index)) + " " * (widths[index] - len(cell))
         head += _GAP
         column += widths[index] + len(_GAP)
-    room = terminal.width - column
-    parts = wrap(cells[-1], room) if room >= _LEAST_ROOM else [cells[-1]]
+    if len(cells[-1]) > terminal.width - column < _LEAST_ROOM:
+        column = len(left) + 4
+        parts = ["", *wrap(cells[-1], terminal.width - column)]
+    else:
+        parts = wrap(cells[-1], terminal.width - column) or [""]
     below = terminal.style(left.ljust(column), "dim")
     names = _style(node, len(cells) - 1)
     return [
         ((below if index else head) + terminal.style(part, *names)).rstrip()
-        for index, part in enumerate(parts or [""])
+        for index, part in enumerate(parts)
     ]
 
 

@@ -19,6 +19,7 @@ from . import changes as view
 from .changes import Change
 from .command import Context, add_instance
 from .exits import CommandError, Exit
+from .instances import find, pick
 from .layout import tree
 from .status_view import is_paused
 
@@ -66,7 +67,6 @@ async def run(context: Context) -> int:
         raise CommandError(
             "-f names the whole MetisRAG.", "Leave out NAME, --set and --values.", Exit.USAGE
         )
-    from .instances import pick
     from .planning import changes_of  # with it comes all that renders
 
     patch = patch_of(arguments.set, arguments.values)
@@ -157,7 +157,7 @@ async def _from_file(session: Session, name: str) -> tuple[Object | None, Object
     meta.setdefault("namespace", session.namespace)
     wanted["metadata"] = meta
     key = Key(METISRAG, meta["namespace"], meta["name"])
-    live = await session.cluster.get(key)
+    live = await find(session, key.namespace, key.name)
     if live is None:
         return None, await session.rest.dry_create(key, wanted)
     last = annotations_of(live).get("kubectl.kubernetes.io/last-applied-configuration", "{}")

@@ -38,7 +38,9 @@ class Rest:
         asked = {"limit": str(_PAGE), **(params or {})}
         while True:
             page = await self.get(path_of(kind, namespace), asked)
-            found += page.get("items") or []
+            # A list leaves out what each of its items is.
+            what = {"apiVersion": kind.api_version, "kind": kind.kind}
+            found += [what | item for item in page.get("items") or ()]
             token = (page.get("metadata") or {}).get("continue")
             if not token:
                 return found
