@@ -79,3 +79,17 @@ def test_messages_name_the_database_without_credentials() -> None:
         database_url="postgresql://me:hidden@db.example:5433/mem0", mem0_admin_api_key=KEY
     )
     assert settings.database_name == "db.example:5433/mem0"
+
+
+def test_every_setting_and_its_default_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "memory-server.md").read_text()
+    table = [line for line in page.splitlines() if line.startswith("| `")]
+    for name, field in Settings.model_fields.items():
+        (row,) = [line for line in table if f"`{name.upper()}`" in line.split("|")[1]]
+        default = field.default
+        if isinstance(default, bool):
+            assert str(default).lower() in row, name
+        elif isinstance(default, int | float):
+            assert f"{default:.10g}" in row, name
+        elif isinstance(default, str):
+            assert default in row, name
