@@ -163,6 +163,27 @@ def _status() -> Schema:
         },
         ["state"],
     )
+    rotation = _record(
+        {
+            "component": _text("What is rotated: mem0-key, mem0-db or metis-db."),
+            "phase": _text("Idle, Preparing, Switching or Revoking."),
+            "phaseSince": _text("Since when it is in that phase.", format="date-time"),
+            "current": _text("Fingerprint of the credential in use."),
+            "incoming": _text("Fingerprint of the one that comes into use next."),
+            "previous": _text("Fingerprint of the one that goes out of use."),
+            "since": _text("Since when the current one is in use.", format="date-time"),
+            "next": _text("When the next rotation is due.", format="date-time"),
+            "last": _record(
+                {
+                    "outcome": _text("How the last rotation ended."),
+                    "finished": _text("When it ended.", format="date-time"),
+                }
+            )
+            | {"description": "The last rotation."},
+            "message": _text("What it waits for, for a person."),
+        },
+        ["component", "phase"],
+    )
     phases = ["Pending", "Progressing", "Ready", "Degraded", "Suspended", "Failed"]
     status = _record(
         {
@@ -190,9 +211,11 @@ def _status() -> Schema:
                 "x-kubernetes-list-map-keys": ["name"],
             },
             "rotation": {
-                "type": "object",
-                "description": "The state of a rotation of keys or passwords.",
-                "x-kubernetes-preserve-unknown-fields": True,
+                "type": "array",
+                "description": "How the rotation of each credential stands; no value, ever.",
+                "items": rotation,
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["component"],
             },
             "operatorVersion": _text("Version of the operator whose rendering is in place."),
             "upgrade": upgrade

@@ -25,6 +25,7 @@ from .errors import ClusterError, NotFoundError
 from .observe import WATCHED, Instance, Store, selector_of
 from .reconcile import Reconciler
 from .render import Renderer
+from .rotations import Rotations
 from .settings import Settings
 from .workqueue import Queue
 
@@ -45,12 +46,16 @@ class Controller:
         self.cluster = cluster
         self._store = store or Store()
         self._upgrade = Upgrade(settings.upgrade_max_concurrent)
+        self._rotations = Rotations(
+            cluster, self._store, settings.chart_values("rotation"), lambda i: self._queue.wake(i)
+        )
         self._reconcile = Reconciler(
             cluster,
             self._store,
             Renderer(settings.chart_dir, settings.helm),
             settings.defaults(),
             self._upgrade,
+            self._rotations,
         )
         self._queue = Queue[Instance](self._work, concurrency=settings.concurrency)
         self._doubtful: set[Kind] = set()
@@ -119,6 +124,7 @@ class Controller:
     async def close(self) -> None:
         """Stop all reconciles."""
         await self._queue.close()
+        await self._rotations.close()
 
     async def _work(self, instance: Instance) -> bool:
         """One reconcile; then those begin that waited for it to end."""

@@ -11,7 +11,7 @@ import structlog
 from .cluster import Cluster
 from .core import credentials as core
 from .core.objects import SECRET, Key, Object, Owner
-from .errors import ConflictError
+from .errors import ConflictError, SettingsError
 
 log = structlog.get_logger(__name__)
 
@@ -27,25 +27,33 @@ async def ensure(
     *,
     owner: Owner | None = None,
     tie: bool = False,
+    follows: Mapping[str, str] | None = None,
 ) -> list[Object]:
     """Make and complete the Secrets of ``purposes``; returns those that were written.
 
     ``known`` are the Secrets already seen, by name, their values left out: when they are all
-    that is needed, the API server is not asked at all.
+    that is needed, the API server is not asked at all. ``follows`` names, by purpose, Secrets
+    of the user's to copy a value from.
 
     Raises:
         ConflictError: someone changed one of them meanwhile.
         ClusterError: the API server refused or did not answer.
     """
     wanted = list(purposes)
+    brought: dict[str, str | None] = {}
 
     def todo(observed: Mapping[str, Object]) -> list[core.Create | core.Amend]:
         token = secrets.token_urlsafe
-        return core.plan(instance, namespace, wanted, observed, token, owner=owner, tie=tie)
+        return core.plan(
+            instance, namespace, wanted, observed, token, owner=owner, tie=tie, brought=brought
+        )
 
     pending = todo(known)
     if not pending:
         return []
+    for purpose, name in (follows or {}).items():
+        theirs = await cluster.get(Key(SECRET, namespace, name))
+        brought[purpose] = core.brought_value(purpose, theirs)
     # Only now are the values needed: what is there decides what fits beside it.
     keys = [Key(SECRET, namespace, action.name) for action in pending]
     live = await asyncio.gather(*(cluster.get(key) for key in keys))
@@ -62,18 +70,28 @@ async def ensure(
     return written
 
 
-async def ensure_all(cluster: Cluster, instance: str, namespace: str) -> list[str]:
+async def ensure_all(
+    cluster: Cluster, instance: str, namespace: str, follows: Mapping[str, str]
+) -> list[str]:
     """Without an operator: every Secret of the instance; returns the names of those written.
 
     Raises:
+        SettingsError: a Secret to copy a value from is not there, or lacks its entry.
         ClusterError: the API server refused or did not answer.
     """
     for attempt in range(_ATTEMPTS):
         try:
-            written = await ensure(cluster, instance, namespace, core.ALL, {})
+            written = await ensure(cluster, instance, namespace, core.ALL, {}, follows=follows)
         except ConflictError:
             if attempt == _ATTEMPTS - 1:
                 raise
-        else:
-            return [o["metadata"]["name"] for o in written]
+            continue
+        for purpose, name in follows.items():
+            key = Key(SECRET, namespace, core.secret_name(instance, purpose))
+            if await cluster.get(key) is None:
+                raise SettingsError(
+                    f"Secret/{name} in {namespace} is not there or has no entry "
+                    f"{core.BROUGHT_ENTRY[purpose]}: create it, then install again."
+                )
+        return [o["metadata"]["name"] for o in written]
     return []

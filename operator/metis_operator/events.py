@@ -49,8 +49,17 @@ async def post(
 ) -> None:
     """Post an event about the new ``status``. A failure is logged, never raised."""
     phase, reason = _topic(status)
-    meta = meta_of(resource)
-    unique = hashlib.sha256(f"{meta['uid']}{phase}{reason}{now}".encode()).hexdigest()[:16]
+    kind = "Warning" if phase in _WARNINGS else "Normal"
+    said = phase if reason in (PROGRESSING, ALL_READY) else reason
+    await tell(cluster, resource, kind, said, str(condition(status, READY).get("message")), now)
+
+
+async def tell(
+    cluster: Cluster, about: Object, kind: str, reason: str, message: str, now: datetime
+) -> None:
+    """Post an event of a kind (Normal, Warning) about an object. A failure is only logged."""
+    meta = meta_of(about)
+    unique = hashlib.sha256(f"{meta['uid']}{kind}{reason}{message}{now}".encode()).hexdigest()[:16]
     name = f"{meta['name']}.{unique}"
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     event = {
@@ -58,16 +67,16 @@ async def post(
         "kind": EVENT.kind,
         "metadata": {"name": name, "namespace": meta["namespace"]},
         "involvedObject": {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
+            "apiVersion": about.get("apiVersion", names.API_VERSION),
+            "kind": about.get("kind", names.KIND),
             "name": meta["name"],
             "namespace": meta["namespace"],
             "uid": meta["uid"],
             "resourceVersion": meta.get("resourceVersion"),
         },
-        "type": "Warning" if phase in _WARNINGS else "Normal",
-        "reason": phase if reason in (PROGRESSING, ALL_READY) else reason,
-        "message": str(condition(status, READY).get("message")),
+        "type": kind,
+        "reason": reason,
+        "message": message,
         "source": {"component": names.FIELD_MANAGER},
         "reportingComponent": names.FIELD_MANAGER,
         "firstTimestamp": stamp,
@@ -78,7 +87,7 @@ async def post(
         await cluster.create(Key(EVENT, meta["namespace"], name), event)
     except ClusterError as error:
         log.warning(
-            "cannot post an event", metisrag=f"{meta['namespace']}/{meta['name']}", cause=str(error)
+            "cannot post an event", about=f"{meta['namespace']}/{meta['name']}", cause=str(error)
         )
 
 

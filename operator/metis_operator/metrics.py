@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Iterable
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -78,6 +82,39 @@ REPAIRS = Counter(
     ["action"],
     registry=REGISTRY,
 )
+
+ROTATIONS = Counter(
+    "metis_operator_rotations_total",
+    "Rotations by component and outcome: succeeded, urgent (revoked at once), stuck (waits too "
+    "long; it may still succeed).",
+    ["component", "outcome"],
+    registry=REGISTRY,
+)
+ROTATION_SECONDS = Histogram(
+    "metis_operator_rotation_phase_seconds",
+    "Duration of the phases of rotations, in seconds.",
+    ["component", "phase"],
+    buckets=(0.5, 1, 2, 5, 10, 20, 30, 60, 120, 600),
+    registry=REGISTRY,
+)
+CREDENTIAL_AGE = Gauge(
+    "metis_operator_credential_age_seconds",
+    "Time since the credential in use came into use, in seconds.",
+    ["namespace", "instance", "component"],
+    registry=REGISTRY,
+)
+
+
+def note_rotated(namespace: str, instance: str, component: str, since: float) -> None:
+    """Have the age of a credential told; ``since`` is in seconds since the epoch."""
+    CREDENTIAL_AGE.labels(namespace, instance, component).set_function(lambda: time.time() - since)
+
+
+def forget_rotated(namespace: str, instance: str, components: Iterable[str]) -> None:
+    """Tell the ages no longer."""
+    for component in components:
+        with contextlib.suppress(KeyError):
+            CREDENTIAL_AGE.remove(namespace, instance, component)
 
 
 def exposition() -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from .core import names
+from .core import names, slots
 from .core.objects import (
     METISRAG,
     OBSERVED,
@@ -45,6 +45,7 @@ _META = (
     "annotations",
     "ownerReferences",
     "deletionTimestamp",
+    "creationTimestamp",
 )
 
 
@@ -73,6 +74,7 @@ def slim(kind: Kind, obj: Mapping[str, Any]) -> Object:
     kept["metadata"] = {k: v for k, v in meta_of(obj).items() if k in _META}
     if kind is SECRET:
         kept["data"] = dict.fromkeys(obj.get("data") or {}, "")
+        kept["held"] = slots.held_of(obj)
     elif kind is POD:
         kept["metadata"].pop("annotations", None)
         spec = obj.get("spec") or {}

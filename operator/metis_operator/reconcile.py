@@ -37,6 +37,8 @@ from .errors import (
 from .observe import Instance, Store, selector_of
 from .render import Renderer
 from .report import Reporter
+from .rotation_subject import follows_of
+from .rotations import Rotations, own_secrets
 from .run import Memory, Run, gather
 from .volumes import grow
 
@@ -60,12 +62,14 @@ class Reconciler:
         renderer: Renderer,
         defaults: Mapping[str, Any],
         upgrade: Upgrade,
+        rotations: Rotations,
     ) -> None:
         self._cluster = cluster
         self._store = store
         self._renderer = renderer
         self._defaults = defaults
         self._upgrade = upgrade
+        self._rotations = rotations
         self._reporter = Reporter(cluster, store, upgrade, renderer.version)
         self._memories: dict[Instance, Memory] = {}
 
@@ -90,6 +94,7 @@ class Reconciler:
         if resource is None or is_going(resource):
             self._memories.pop(instance, None)
             self._upgrade.leave(instance)
+            self._rotations.forget(instance)
             return "settled"
         memory = self._memories.get(instance)
         if memory is None or memory.uid != uid_of(resource):
@@ -102,6 +107,7 @@ class Reconciler:
             self._upgrade.leave(instance)
         else:
             await self._converge(run, values)
+            await self._rotations.carry_on(run, values)
         await self._reporter.tell(run, values)
         if run.stalls:
             return "stalled" if self._worth_retrying(run) else "settled"
@@ -121,7 +127,7 @@ class Reconciler:
         except (RenderError, ManifestError) as error:
             run.stalls.append(Stall("RenderFailed", str(error)))
             return
-        await self._credentials(run, tie=get(values, "deletionPolicy") == "Delete")
+        await self._credentials(run, values)
         await self._look_up(run)
         await self._volumes(run)
         observed = self._observed(run)
@@ -166,21 +172,29 @@ class Reconciler:
         run.acted += len(wanted) - len(refused)
         run.desired = volumes.pinned(run.desired, self._observed(run))
 
-    async def _credentials(self, run: Run, *, tie: bool) -> None:
+    async def _credentials(self, run: Run, values: Mapping[str, Any]) -> None:
         """Make the generated Secrets that the pods mount, and complete what is incomplete."""
         instance, namespace = run.owner.name, run.owner.namespace
         mounted = manifests.mounted_secrets(run.desired.values())
-        purposes = [p for p in credentials.ALL if credentials.secret_name(instance, p) in mounted]
-        known = {
-            k.name: o
-            for k, o in self._store.children(run.instance).items()
-            if k.kind is SECRET and not is_going(o)
-        }
+        follows = follows_of(values)
         for written in await ensure(
-            self._cluster, instance, namespace, purposes, known, owner=run.owner, tie=tie
+            self._cluster,
+            instance,
+            namespace,
+            [p for p in credentials.ALL if credentials.secret_name(instance, p) in mounted],
+            own_secrets(self._store, run.instance),
+            owner=run.owner,
+            tie=get(values, "deletionPolicy") == "Delete",
+            follows=follows,
         ):
             run.acted += 1
             self._store.put(SECRET, written)
+        there = own_secrets(self._store, run.instance)
+        for purpose, name in follows.items():
+            if credentials.secret_name(instance, purpose) not in there:
+                entry = credentials.BROUGHT_ENTRY[purpose]
+                message = f"Secret/{name} is not there or has no entry {entry}: create it."
+                run.stalls.append(Stall("SecretMissing", message))
 
     async def _carry_out(self, run: Run, actions: list[Action]) -> None:
         """Wave by wave: a workload is written after what its pods need."""

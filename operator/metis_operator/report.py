@@ -103,6 +103,10 @@ class Reporter:
                 trouble=any(c.severity is Severity.TROUBLE for c in parts),
                 now=time.monotonic(),
             ),
+            rotation=run.before.get("rotation") or ()
+            if run.rotation is None
+            else [r.status for r in run.rotation],
+            rotation_waits=" ".join(r.trouble for r in run.rotation or () if r.trouble),
             version=str(run.before.get("operatorVersion", "")) if frozen else self._version,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from .core.compare import Difference
 from .core.conditions import Stall
 from .core.objects import Key, Object, Owner, annotations_of, meta_of
 from .observe import Instance
+from .rotation_report import Report
 from .volumes import Refusals
 
 # Calls of one reconcile that are made at the same time.
@@ -46,6 +47,7 @@ class Run:
     foreign: dict[Key, Object] = field(default_factory=dict)
     stalls: list[Stall] = field(default_factory=list)
     acted: int = 0
+    rotation: Sequence[Report] | None = None
     waits: bool = False  # for its turn in an upgrade of the operator
 
     @property

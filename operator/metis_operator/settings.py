@@ -110,6 +110,19 @@ class Settings:
             )
         return loaded
 
+    def chart_values(self, *sections: str) -> dict[str, Any]:
+        """Sections of the chart's own values: the defaults of what the operator itself acts on.
+
+        Raises:
+            SettingsError: the chart is not there.
+        """
+        path = self.chart_dir / "values.yaml"
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise SettingsError(f"The chart's values in {path} cannot be read: {error}") from error
+        return {section: loaded[section] for section in sections if section in loaded}
+
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

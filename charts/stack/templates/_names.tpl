@@ -125,3 +125,17 @@ families where Services may have either.
 {{- define "stack.authSecret" -}}
 {{- .Values.auth.existingSecret | default (include "stack.name" (list . "auth")) -}}
 {{- end -}}
+
+{{/* "stack.broughtSecrets" ROOT: the Secrets to follow, by what they hold. */}}
+{{- define "stack.broughtSecrets" -}}
+{{- $values := .Values -}}
+{{- range $purpose, $name := dict
+  "mem0-key" $values.mem0.existingSecret
+  "metis-db" $values.metisPostgres.existingSecret
+  "mem0-db" $values.mem0Postgres.existingSecret
+}}
+{{- if $name }}
+{{ $purpose }}: {{ $name }}
+{{- end }}
+{{- end }}
+{{- end -}}

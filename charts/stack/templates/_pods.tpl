@@ -354,3 +354,37 @@ readinessProbe:
     {{- . | nindent 4 }}
     {{- end }}
 {{- end -}}
+
+{{/*
+"stack.toolPod" (list ROOT COMPONENT ARGS): the pod spec of a Job that runs the operator's command
+line, for a stack that was installed by Helm alone.
+*/}}
+{{- define "stack.toolPod" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+serviceAccountName: {{ include "stack.name" (list $root $component) }}
+automountServiceAccountToken: true
+enableServiceLinks: false
+restartPolicy: Never
+securityContext:
+  {{- include "stack.podSecurity" (list $root 10001) | nindent 2 }}
+{{- with include "stack.pullSecrets" $root }}
+{{ . }}
+{{- end }}
+{{- with $root.Values.image.architecture }}
+nodeSelector: {kubernetes.io/arch: {{ . }}}
+{{- end }}
+containers:
+  - {{ include "stack.container" (dict "part" (dict "root" $root) "name" $component "image" (include "stack.image" (list $root $root.Values.credentials.image))) | nindent 4 | trim }}
+    command: [python, -m, metis_operator]
+    args: {{ index . 2 | toJson }}
+    env:
+      - {name: HOME, value: /tmp}
+    resources:
+      requests: {cpu: 50m, memory: 64Mi}
+      limits: {cpu: "1", memory: 256Mi}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+volumes:
+  - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
+{{- end -}}

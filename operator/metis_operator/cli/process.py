@@ -10,6 +10,8 @@ import re
 from importlib import metadata
 from pathlib import Path
 
+from . import rotation_process
+
 
 def version() -> str:
     """The version of the installed package, or in the image that of the chart it carries."""
@@ -43,7 +45,9 @@ def make_credentials(arguments: argparse.Namespace) -> int:
 
     async def make() -> list[str]:
         async with connect() as cluster:
-            return await ensure_all(cluster, arguments.instance, arguments.namespace)
+            return await ensure_all(
+                cluster, arguments.instance, arguments.namespace, dict(arguments.brought)
+            )
 
     logs.configure("WARNING")
     written = asyncio.run(make())
@@ -58,7 +62,7 @@ def show_version(_: argparse.Namespace) -> int:
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the three commands."""
+    """Add the commands."""
     run = commands.add_parser(
         "run",
         help="watch MetisRAGs and keep them as their specs say (the operator's pod)",
@@ -74,7 +78,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     make.add_argument("--instance", required=True, help="name of the instance (the Helm release)")
     make.add_argument("--namespace", required=True, help="namespace of the instance")
+    rotation_process.add_brought(make)
     make.set_defaults(process=make_credentials)
+    rotation_process.add(commands)
     show = commands.add_parser(
         "version", help="print the version", description="Print the version."
     )

@@ -29,6 +29,8 @@ from .pods import Severity, shorten
 from .upgrade import MESSAGES, State
 
 READY, RECONCILING, STALLED = "Ready", "Reconciling", "Stalled"
+# There only while a rotation of credentials is under way.
+ROTATING = "Rotating"
 # Reasons of Ready that name no trouble: it is on its way, or there.
 PROGRESSING, ALL_READY = "Progressing", "AllComponentsReady"
 
@@ -69,6 +71,10 @@ class Findings:
     selector: str = ""
     upgrade: State | None = None
     version: str = ""
+    rotation: Sequence[Mapping[str, Any]] = ()
+    """What the status tells of each credential's rotation."""
+    rotation_waits: str = ""
+    """Why a rotation does not go on."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -92,6 +98,7 @@ def status(before: Mapping[str, Any], found: Findings, now: str) -> dict[str, An
         "url": found.url,
         "model": found.model,
         "selector": found.selector,
+        "rotation": [dict(r) for r in found.rotation],
         "operatorVersion": found.version,
         "upgrade": _upgrade(found.upgrade),
     }
@@ -203,7 +210,7 @@ def _phase(before: Mapping[str, Any], found: Findings) -> Phase:
 def _conditions(
     before: Mapping[str, Any], found: Findings, phase: Phase, now: str
 ) -> list[dict[str, Any]]:
-    wanted = [_ready(found, phase), _reconciling(found, phase), _stalled(found)]
+    wanted = [_ready(found, phase), _reconciling(found, phase), _stalled(found), *_rotating(found)]
     return [_dated(condition(before, c["type"]), c, found.generation, now) for c in wanted]
 
 
@@ -252,6 +259,16 @@ def _stalled(found: Findings) -> dict[str, Any]:
     if found.stall is None:
         return _condition(STALLED, "False", "NotStalled", "")
     return _condition(STALLED, "True", found.stall.reason, found.stall.message)
+
+
+def _rotating(found: Findings) -> list[dict[str, Any]]:
+    under_way = [r for r in found.rotation if r["phase"] != "Idle"]
+    if found.rotation_waits:
+        return [_condition(ROTATING, "True", "NotConfirmed", found.rotation_waits)]
+    if not under_way:
+        return []
+    what = ", ".join(str(r["component"]) for r in under_way)
+    return [_condition(ROTATING, "True", str(under_way[0]["phase"]), f"Rotates {what}.")]
 
 
 def _condition(kind: str, state: str, reason: str, message: str) -> dict[str, Any]:

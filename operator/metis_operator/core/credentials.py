@@ -30,13 +30,16 @@ _COMPONENT = {
     MEM0_KEY: names.MEM0,
     AUTH: names.APP,
 }
-_LOGIN_ROLE = {METIS_DB: "metis_app_a", MEM0_DB: "mem0_app_a"}
+# A database has two login roles, of which one is in use; rotation goes from one to the other.
+_LOGIN_ROLES = {METIS_DB: ("metis_app_a", "metis_app_b"), MEM0_DB: ("mem0_app_a", "mem0_app_b")}
 _KEYS = {
     METIS_DB: ("username", "password", "superuser-password"),
     MEM0_DB: ("username", "password", "superuser-password"),
     MEM0_KEY: ("current",),
     AUTH: ("admin-user", "admin-key", "keys.json"),
 }
+# The entry that is read from a Secret that somebody brings.
+BROUGHT_ENTRY = {MEM0_KEY: "api-key", METIS_DB: "password", MEM0_DB: "password"}
 ADMIN = "admin"
 
 
@@ -80,8 +83,12 @@ def plan(
     *,
     owner: Owner | None = None,
     tie: bool = False,
+    brought: Mapping[str, str | None] | None = None,
 ) -> list[Create | Amend]:
     """What to write so that every Secret of ``purposes`` is there and complete.
+
+    ``brought`` gives the value to copy for purposes that follow a Secret of the user's; while
+    that is None, their own Secret is not made.
 
     ``observed`` holds the Secrets that exist, by name (of their values only the keys matter).
     With ``tie`` they get ``owner`` as their owner, so that they go with it; without, a
@@ -91,8 +98,11 @@ def plan(
     for purpose in purposes:
         name = secret_name(instance, purpose)
         live = observed.get(name)
+        value = (brought or {}).get(purpose, "")
+        if live is None and value is None:
+            continue
         if live is None:
-            obj = _secret(instance, namespace, purpose, token)
+            obj = _secret(instance, namespace, purpose, token, value or "")
             if owner is not None and tie:
                 obj["metadata"]["ownerReferences"] = [owner.reference]
             actions.append(Create(name, obj))
@@ -103,18 +113,36 @@ def plan(
     return actions
 
 
-def fresh(purpose: str, token: Token) -> dict[str, str]:
-    """New values for every key of ``purpose``."""
-    if purpose in _LOGIN_ROLE:
+def fresh(purpose: str, token: Token, brought: str = "") -> dict[str, str]:
+    """New values for every key of ``purpose``, the secret part being ``brought`` where given."""
+    if purpose in _LOGIN_ROLES:
         return {
-            "username": _LOGIN_ROLE[purpose],
-            "password": token(32),
+            "username": _LOGIN_ROLES[purpose][0],
+            "password": brought or secret_value(purpose, token),
             "superuser-password": token(32),
         }
     if purpose == MEM0_KEY:
-        return {"current": f"mk_{token(32)}"}
+        return {"current": brought or secret_value(purpose, token)}
     key = f"metis_{token(32)}"
     return {"admin-user": ADMIN, "admin-key": key, "keys.json": key_file(ADMIN, key)}
+
+
+def secret_value(purpose: str, token: Token) -> str:
+    """A new value for the secret part of what is rotated: a key, or a password."""
+    return f"mk_{token(32)}" if purpose == MEM0_KEY else token(32)
+
+
+def brought_value(purpose: str, secret: Mapping[str, Any] | None) -> str | None:
+    """The value in a Secret that somebody brings for ``purpose``; None when it holds none."""
+    entry = BROUGHT_ENTRY[purpose]
+    encoded = ((secret or {}).get("data") or {}).get(entry)
+    return (_decode(encoded).strip() or None) if encoded else None
+
+
+def other_role(purpose: str, user: str) -> str:
+    """The login role of the database that is not ``user``."""
+    first, second = _LOGIN_ROLES[purpose]
+    return second if user == first else first
 
 
 def key_file(user: str, key: str) -> str:
@@ -133,7 +161,7 @@ def labels(instance: str, purpose: str) -> dict[str, str]:
     }
 
 
-def _secret(instance: str, namespace: str, purpose: str, token: Token) -> Object:
+def _secret(instance: str, namespace: str, purpose: str, token: Token, brought: str = "") -> Object:
     return {
         "apiVersion": SECRET.api_version,
         "kind": SECRET.kind,
@@ -143,7 +171,7 @@ def _secret(instance: str, namespace: str, purpose: str, token: Token) -> Object
             "labels": labels(instance, purpose),
         },
         "type": "Opaque",
-        "data": _encode(fresh(purpose, token)),
+        "data": _encode(fresh(purpose, token, brought)),
     }
 
 

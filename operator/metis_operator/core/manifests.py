@@ -25,13 +25,15 @@ from .objects import (
     pod_spec_of,
 )
 
+_LEFT_OUT = {names.ANNOTATION_HOOK, names.ANNOTATION_HELM_ONLY}
+
 
 def build(rendered: Iterable[Any], owner: Owner) -> dict[Key, Object]:
     """The objects to apply for ``owner``, from the documents that the chart rendered.
 
-    Helm hooks are left out (the operator does their work itself). Every object gets the
-    operator's managed-by label, the owner reference and a digest of itself. The documents are
-    not changed.
+    Helm hooks, and what is for Helm alone, are left out (the operator does their work itself).
+    Every object gets the operator's managed-by label, the owner reference and a digest of itself.
+    The documents are not changed.
 
     Raises:
         ManifestError: the chart rendered a kind that the operator does not manage, or one
@@ -39,7 +41,7 @@ def build(rendered: Iterable[Any], owner: Owner) -> dict[Key, Object]:
     """
     objects: dict[Key, Object] = {}
     for document in rendered:
-        if not isinstance(document, Mapping) or names.ANNOTATION_HOOK in annotations_of(document):
+        if not isinstance(document, Mapping) or _LEFT_OUT & annotations_of(document).keys():
             continue
         kind = kind_of(document)
         if kind not in RENDERED or kind is None:

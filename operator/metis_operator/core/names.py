@@ -16,11 +16,18 @@ LABEL_INSTANCE = "app.kubernetes.io/instance"
 LABEL_COMPONENT = "app.kubernetes.io/component"
 LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_JOB = "batch.kubernetes.io/job-name"
 LABEL_CREDENTIALS = f"{GROUP}/credentials"
 
 ANNOTATION_DIGEST = f"{GROUP}/digest"
 ANNOTATION_PAUSED = f"{GROUP}/paused"
 ANNOTATION_CRD_VERSION = f"{GROUP}/crd-version"
+# On a MetisRAG: ROTATE_PREFIX/COMPONENT asks for a rotation, once for each value that it takes;
+# a value that ends in REVOKE_NOW is in a hurry.
+ROTATE_PREFIX = f"rotate.{GROUP}"
+REVOKE_NOW = "revoke-now"
+# On what the chart renders for an installation without an operator.
+ANNOTATION_HELM_ONLY = f"{GROUP}/helm-only"
 ANNOTATION_HOOK = "helm.sh/hook"
 
 MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"

@@ -40,6 +40,7 @@ PATHS = {
     "Pod": "api/v1/namespaces/{ns}/pods",
     "PersistentVolumeClaim": "api/v1/namespaces/{ns}/persistentvolumeclaims",
     "NetworkPolicy": "apis/networking.k8s.io/v1/namespaces/{ns}/networkpolicies",
+    "Job": "apis/batch/v1/namespaces/{ns}/jobs",
     "Event": "api/v1/namespaces/{ns}/events",
     "ResourceQuota": "api/v1/namespaces/{ns}/resourcequotas",
 }

@@ -62,11 +62,9 @@ def test_a_value_changed_by_someone_is_theirs(world: World) -> None:
     world.create()
     world.until_ready()
     mine = base64.b64encode(b"mine").decode()
-    world.api.patch(
-        "Secret", world.ns, "demo-mem0-key", {"data": {"current": mine, "previous": mine}}
-    )
+    world.api.patch("Secret", world.ns, "demo-mem0-key", {"data": {"current": mine}})
     world.look_again()
-    assert secrets(world)["demo-mem0-key"] == {"current": mine, "previous": mine}
+    assert secrets(world)["demo-mem0-key"] == {"current": mine}
 
 
 def test_the_deletion_policy_ties_them_to_the_resource(

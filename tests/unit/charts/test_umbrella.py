@@ -72,8 +72,8 @@ def test_the_credentials_are_a_hook_and_nothing_else_is(stack):
     assert hooks == {(kind, "demo-credentials") for kind in kinds}
     job = stack().one("Job", "demo-credentials")
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    assert container["command"] == ["python", "-m", "metis_operator", "credentials"]
-    assert container["args"] == ["--instance", "demo", "--namespace", "rag"]
+    assert container["command"] == ["python", "-m", "metis_operator"]
+    assert container["args"] == ["credentials", "--instance", "demo", "--namespace", "rag"]
 
 
 def test_an_operator_of_one_namespace_has_rights_there_alone(render):

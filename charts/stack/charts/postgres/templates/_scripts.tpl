@@ -59,6 +59,55 @@ start.sh: |
   CREATE EXTENSION IF NOT EXISTS vector;
   SQL
 
+rotate.sh: |
+  # Changes the login roles from outside, in a Job of a rotation. "prepare" lets the login in the
+  # files work, beside the present one. "revoke" closes the former one, ends what is left of its
+  # sessions, and proves that it opens nothing while the present one does. Both can be run again.
+  # EXPECTED is the fingerprint of the login that has to work afterwards: a mounted Secret may be
+  # older than the Job.
+  set -eu
+  folder=/run/secrets/db
+  fingerprint=$({ cat "$folder/username"; echo; cat "$folder/password"; } | sha256sum | cut -c1-12)
+  if [ "$fingerprint" != "$EXPECTED" ]; then
+    echo "rotate: the mounted Secret is not the one to use yet" >&2
+    exit 3
+  fi
+  umask 077
+  passfile() {  # NAME FILE: a password file for that user with the password in that file
+    printf '*:*:*:*:%s\n' "$(sed 's/[\\:]/\\&/g' "$2")" >"/tmp/$1.pgpass"
+  }
+  may_log_in() {  # USER PASSFILE
+    PGPASSFILE="/tmp/$2.pgpass" psql --no-psqlrc --quiet --no-password --username "$1" \
+      --dbname "$POSTGRES_DB" --command 'SELECT 1' >/dev/null
+  }
+  login=$(cat "$folder/username")
+  passfile super "$folder/superuser-password"
+  passfile login "$folder/password"
+  export PGPASSFILE=/tmp/super.pgpass
+  if [ "$1" = prepare ]; then
+    sh /etc/metis/10-roles.sh
+    may_log_in "$login" login
+    echo "rotate: $login may log in"
+    exit
+  fi
+  former=$(cat "$folder/revoked-username")
+  passfile former "$folder/revoked-password"
+  may_log_in "$login" login
+  if [ "$former" != "$login" ]; then
+    psql --no-psqlrc --quiet --no-password --set ON_ERROR_STOP=1 --output /dev/null \
+      --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" --set former="$former" <<'SQL'
+  SELECT format('ALTER ROLE %I NOLOGIN PASSWORD NULL', :'former')
+    WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = :'former') \gexec
+  SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = :'former';
+  SQL
+  fi
+  if may_log_in "$former" former 2>/tmp/refusal; then
+    echo "rotate: $former may still log in with the former password" >&2
+    exit 1
+  fi
+  may_log_in "$login" login
+  echo "rotate: $former is refused, $login may log in"
+
 99-done.sh: |
   #!/bin/sh
   set -eu

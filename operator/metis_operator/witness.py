@@ -1,0 +1,128 @@
+"""What pods say of the credentials that they check and use, asked of each by its own address."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx2
+
+from .core import names
+from .core.objects import Object, labels_of, meta_of
+from .core.rotation import Pod
+
+_TIMEOUT = httpx2.Timeout(3.0, connect=1.0)
+_PARALLEL = 16
+_PORTS = {names.MEM0: 8050, names.APP: 8000}
+_STATUS = "/status"
+_APP_KEY = "/api/status/memory-key"
+_APP_DATABASE = "/api/status/database"
+
+
+class Witnesses:
+    """Asks pods. The Mem0 keys open all of their status routes; none is ever logged."""
+
+    def __init__(self) -> None:
+        self._http = httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False)
+        self._slots = asyncio.Semaphore(_PARALLEL)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def checkers(
+        self, pods: Sequence[Object], keys: Sequence[str], revoked: str | None
+    ) -> list[Pod]:
+        """Which keys each pod of the memory server accepts; tried with ``revoked`` where given."""
+        return list(await asyncio.gather(*(self._checker(p, keys, revoked) for p in pods)))
+
+    async def key_users(self, pods: Sequence[Object], keys: Sequence[str]) -> list[Pod]:
+        """Which key each pod of the app uses."""
+        return list(await asyncio.gather(*(self._key_user(p, keys) for p in pods)))
+
+    async def database_users(self, pods: Sequence[Object], keys: Sequence[str]) -> list[Pod]:
+        """Which login each pod, of the app or the memory server, uses."""
+        return list(await asyncio.gather(*(self._database_user(p, keys) for p in pods)))
+
+    async def _checker(self, pod: Object, keys: Sequence[str], revoked: str | None) -> Pod:
+        name = meta_of(pod)["name"]
+        code, body = await self._ask(pod, _STATUS, keys)
+        if code != 200:
+            return Pod(name, trouble=_trouble(code, body))
+        accepts = frozenset(str(f) for f in body.get("accepted_keys") or ())
+        refuses = False
+        if revoked is not None:
+            # keys[0] is the current one: it has to open what the revoked one does not.
+            shut, _ = await self._ask(pod, _STATUS, [revoked])
+            opened, _ = await self._ask(pod, _STATUS, keys[:1])
+            refuses = shut == 401 and opened == 200
+        return Pod(name, accepts=accepts, refuses_revoked=refuses)
+
+    async def _key_user(self, pod: Object, keys: Sequence[str]) -> Pod:
+        name = meta_of(pod)["name"]
+        code, body = await self._ask(pod, _APP_KEY, keys)
+        if code == 404 and (body.get("error") or {}).get("code") == "no_memory_key":
+            return Pod(name, exempt=True)
+        if code != 200:
+            return Pod(name, trouble=_trouble(code, body))
+        return Pod(name, uses=str(body.get("fingerprint")))
+
+    async def _database_user(self, pod: Object, keys: Sequence[str]) -> Pod:
+        name = meta_of(pod)["name"]
+        of_app = _component(pod) == names.APP
+        code, body = await self._ask(pod, _APP_DATABASE if of_app else _STATUS, keys)
+        if code != 200:
+            return Pod(name, trouble=_trouble(code, body))
+        login = body if of_app else body.get("database") or {}
+        former = int(login.get("former_connections") or 0)
+        return Pod(name, uses=str(login.get("fingerprint")), former=former)
+
+    async def _ask(
+        self, pod: Object, path: str, keys: Sequence[str]
+    ) -> tuple[int, Mapping[str, Any]]:
+        """Status and body of the first answer that is no 401; 0 when nobody answered."""
+        url = f"http://{_address(pod)}{path}"
+        code, body = 401, {}
+        for key in keys:
+            try:
+                async with self._slots:
+                    answer = await self._http.get(url, headers={"X-API-Key": key})
+            except (httpx2.HTTPError, OSError):
+                return 0, {}
+            try:
+                found = answer.json()
+            except ValueError:
+                found = {}
+            code, body = answer.status_code, found if isinstance(found, dict) else {}
+            if code != 401:
+                break
+        return code, body
+
+
+def counts(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod runs, or may: what has no address uses nothing, what has ended neither."""
+    status = pod.get("status") or {}
+    return bool(status.get("podIP")) and status.get("phase") not in ("Succeeded", "Failed")
+
+
+def _component(pod: Mapping[str, Any]) -> str:
+    return labels_of(pod).get(names.LABEL_COMPONENT, "")
+
+
+def _address(pod: Mapping[str, Any]) -> str:
+    host = str((pod.get("status") or {}).get("podIP"))
+    host = f"[{host}]" if ":" in host else host
+    containers = (pod.get("spec") or {}).get("containers") or ()
+    ports = [p for c in containers for p in c.get("ports") or () if p.get("name") == "http"]
+    port = ports[0]["containerPort"] if ports else _PORTS[_component(pod)]
+    return f"{host}:{port}"
+
+
+def _trouble(code: int, body: Mapping[str, Any]) -> str:
+    if code == 0:
+        return "does not answer"
+    if code == 401:
+        return "refuses every key"
+    said = str((body.get("error") or {}).get("code") or "")
+    return f"answers {code} {said}".rstrip()
