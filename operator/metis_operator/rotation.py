@@ -25,6 +25,7 @@ from .core.objects import (
     Key,
     Object,
     annotations_of,
+    labels_of,
     meta_of,
     uid_of,
 )
@@ -50,7 +51,7 @@ from .core.schedule import Rules
 from .errors import ConflictError, NotFoundError
 from .rotation_report import Report, moment, news_of, stamp, status_of, trouble_of
 from .rotation_subject import Subject
-from .witness import Witnesses, counts
+from .witness import Witnesses, counts, mounts
 
 log = structlog.get_logger(__name__)
 
@@ -207,8 +208,19 @@ class Rotator:
         if held.phase is Phase.IDLE:
             return _Scene(secret, seen, {}, brought or "")
         keys = secret if purpose == MEM0_KEY else await self._keys(subject)
-        of_app = await self._pods(subject, names.APP) if purpose != MEM0_DB else []
-        of_mem0 = await self._pods(subject, names.MEM0) if purpose != METIS_DB else []
+        every, _ = await self._cluster.list(POD, namespace=subject.namespace)
+        pods = {meta_of(p)["name"]: p for p in every if counts(p)}
+        of_app = _of(pods, subject, names.APP) if purpose != MEM0_DB else []
+        of_mem0 = _of(pods, subject, names.MEM0) if purpose != METIS_DB else []
+        asked = {meta_of(p)["name"] for p in (*of_app, *of_mem0)}
+        seen = replace(
+            seen,
+            bystanders=[
+                name
+                for name, pod in pods.items()
+                if name not in asked and mounts(pod, key.name) and not _of_stack(pod, subject)
+            ],
+        )
         live = _live_keys(keys)
         job = None
         if purpose == MEM0_KEY:
@@ -222,16 +234,10 @@ class Rotator:
             change, job = await self._change(subject, purpose, task, held)
             users = await self._witnesses.database_users([*of_app, *of_mem0], live)
             seen = replace(seen, users=users, change=change)
-        pods = {meta_of(p)["name"]: p for p in (*of_app, *of_mem0)}
         return _Scene(secret, seen, pods, brought or "", job)
 
     async def _keys(self, subject: Subject) -> Object:
         return await self._cluster.get(_secret_key(subject, MEM0_KEY)) or {}
-
-    async def _pods(self, subject: Subject, component: str) -> list[Object]:
-        selector = names.selector_labels(subject.instance, component)
-        found, _ = await self._cluster.list(POD, namespace=subject.namespace, selector=selector)
-        return [pod for pod in found if counts(pod)]
 
     async def _brought(self, subject: Subject, purpose: str) -> str | None:
         """The value of the Secret to follow; None when there is none to be read."""
@@ -260,7 +266,7 @@ class Rotator:
         """Have the kubelet look at once at the Secret that these pods mount."""
         version = str(meta_of(scene.secret).get("resourceVersion"))
         now = time.monotonic()
-        for name in step.waiting:
+        for name in {*step.waiting, *scene.seen.bystanders}:
             pod = scene.pods.get(name)
             if pod is None:
                 continue
@@ -305,6 +311,17 @@ class Rotator:
         return Report(
             purpose, seen.held, status_of(purpose, secret, seen, step, trouble), trouble, again
         )
+
+
+def _of(pods: Mapping[str, Object], subject: Subject, component: str) -> list[Object]:
+    wanted = names.selector_labels(subject.instance, component).items()
+    return [pod for pod in pods.values() if wanted <= labels_of(pod).items()]
+
+
+def _of_stack(pod: Object, subject: Subject) -> bool:
+    """Whether the pod is the instance's own: a database, or a Job of a rotation."""
+    wanted = {names.LABEL_NAME: names.PRODUCT, names.LABEL_INSTANCE: subject.instance}
+    return wanted.items() <= labels_of(pod).items()
 
 
 def _secret_key(subject: Subject, purpose: str) -> Key:

@@ -106,6 +106,16 @@ def counts(pod: Mapping[str, Any]) -> bool:
     return bool(status.get("podIP")) and status.get("phase") not in ("Succeeded", "Failed")
 
 
+def mounts(pod: Mapping[str, Any], secret: str) -> bool:
+    """Whether a pod mounts the Secret of that name, whole or in part."""
+    for volume in (pod.get("spec") or {}).get("volumes") or ():
+        sources = (volume.get("projected") or {}).get("sources") or ()
+        projected = [(s.get("secret") or {}).get("name") for s in sources]
+        if secret in ((volume.get("secret") or {}).get("secretName"), *projected):
+            return True
+    return False
+
+
 def _component(pod: Mapping[str, Any]) -> str:
     return labels_of(pod).get(names.LABEL_COMPONENT, "")
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from ..errors import MetisOperatorError
-from . import ask, completion, doctor, logs, pause, plan, process, restart, resume, status
+from . import ask, completion, doctor, logs, pause, plan, process, restart, resume, rotate, status
 from .command import Command, Context, add_cluster_options, add_output_options
 from .exits import MEANING, CommandError, Exit
 from .terminal import Terminal
 
 # Each a module as ``command.Command`` describes it, in the order of the help.
-_MODULES = (status, doctor, logs, ask, plan, pause, resume, restart)
+_MODULES = (status, doctor, logs, ask, plan, pause, resume, restart, rotate)
 COMMANDS: tuple[Command, ...] = cast("tuple[Command, ...]", _MODULES)
 
 

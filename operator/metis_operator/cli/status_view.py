@@ -174,11 +174,10 @@ def _facts(resource: Object) -> list[Node]:
 
 
 def _rotation(rotation: Any) -> str:
-    """The state of a key rotation in a line, whatever of it is told."""
-    if not isinstance(rotation, Mapping):
-        return ""
-    parts = [str(rotation[k]) for k in ("phase", "state", "step", "message") if rotation.get(k)]
-    return ": ".join(dict.fromkeys(parts))
+    """The rotations under way in a line; empty when there are none."""
+    under_way = [r for r in rotation or () if r.get("phase") != "Idle"]
+    parts = [r.get("message") or f"{r['component']} {str(r['phase']).lower()}" for r in under_way]
+    return "; ".join(parts)
 
 
 def _phase(status: Mapping[str, Any]) -> str:

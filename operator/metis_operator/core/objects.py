@@ -55,6 +55,7 @@ STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets", order=1)
 
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
+CRON_JOB = Kind("batch", "v1", "CronJob", "cronjobs")
 JOB = Kind("batch", "v1", "Job", "jobs")
 
 METISRAG = Kind(names.GROUP, names.VERSION, names.KIND, names.PLURAL)

@@ -21,6 +21,9 @@ from .schedule import Rules, next_time
 
 # A wait that takes longer than this is trouble that a person should hear of. Seconds.
 PATIENCE = 60.0
+# Other pods that mount the Secret cannot be asked; so long after they were made to look at it, the
+# former value still works.
+GRACE = 5.0
 # A change of the database that failed is begun anew after so many seconds.
 RETRY_CHANGE = 10.0
 
@@ -129,6 +132,8 @@ class Seen:
     suspended: bool = False
     checkers: Sequence[Pod] = ()
     users: Sequence[Pod] = ()
+    bystanders: Sequence[str] = ()
+    """Pods that mount the Secret and are neither checkers nor users."""
     change: Change | None = None
     """How the Job of this phase is; None for a credential that no database checks."""
 
@@ -259,6 +264,8 @@ def _switch(seen: Seen) -> Step:
             waiting[pod.name] = pod.trouble or "does not use the new one yet"
         elif pod.former:
             waiting[pod.name] = f"still has {pod.former} connections with the old one"
+    if not waiting and seen.bystanders and seen.now - (seen.phase_since or 0.0) < GRACE:
+        return Wait(dict.fromkeys(seen.bystanders, "is given time to look"))
     return _unless(waiting, seen, Revoke())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from lightkube.config.kubeconfig import KubeConfig
+from metis_operator.cli.exits import Exit
 from metis_operator.cluster import Cluster, connect
 from metis_operator.core import rotation as core
 from metis_operator.core import slots
@@ -25,6 +26,7 @@ from metis_operator.standalone import RotationWaitsError, rotate
 from hack import tools
 from tests.component.operator.harness import ROOT, eventually
 from tests.component.operator.rotating import Stage
+from tests.component.operator.test_cli import Cli, kubeconfig
 from tests.component.operator.world import World
 
 PURPOSES = ("mem0-key", "mem0-db", "metis-db")
@@ -378,3 +380,19 @@ def test_a_secret_to_follow_that_is_missing_is_named(
     data = {"api-key": base64.b64encode(b"a-key-that-somebody-chose").decode()}
     world.api.create("Secret", world.ns, {"metadata": {"name": "not-there"}, "data": data})
     wait(lambda: world.api.get("Secret", world.ns, "demo-mem0-key"), timeout=90)
+
+
+def test_the_command_asks_for_it_and_waits(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli = Cli(kubeconfig(tmp_path, world.api, world.ns), capsys)
+    with a_demo(world, tmp_path, {}) as stage:
+        before = stage.secret("mem0-key")
+        told = cli("rotate", "demo", "--component", "mem0-key", "--wait", "--timeout", "90")
+        assert f"{world.ns}/demo has new credentials: mem0-key\n" in told.out
+        assert stage.secret("mem0-key") != before
+        told = cli("rotate", "--component", "mem0-key")
+        assert f"{world.ns}/demo is to get new credentials: mem0-key\n" in told.out
+        assert "no CronJob" in cli("rotate", "--release", "solo", code=Exit.ABSENT).err
+        assert "NAME" in cli("rotate", "demo", "--release", "solo", code=Exit.USAGE).err
+        assert stage.refused == []

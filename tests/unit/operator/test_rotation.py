@@ -115,6 +115,12 @@ def test_each_step_waits_for_every_pod(
         assert not found.stuck
 
 
+def test_pods_that_cannot_be_asked_get_some_time() -> None:
+    seen_it = seen(held=SWITCHING, phase_since=999.0, bystanders=("script",))
+    assert decide(seen_it, NEVER) == Wait({"script": "is given time to look"})
+    assert decide(replace(seen_it, now=1010.0), NEVER) == Revoke()
+
+
 def test_a_pod_that_does_not_confirm_is_named_after_a_while() -> None:
     waits = seen(held=SWITCHING, users=[Pod("app-7", uses="old")], phase_since=1000.0)
     late = decide(replace(waits, now=1000.0 + PATIENCE + 1), NEVER)

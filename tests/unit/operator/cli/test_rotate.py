@@ -1,0 +1,47 @@
+"""``kubectl metis rotate``: the Job of a release, and what is left of a rotation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metis_operator.cli.rotate import _left, job_from
+
+
+def cron() -> dict[str, Any]:
+    container = {"name": "rotator", "image": "i", "args": ["rotation", "--instance", "solo"]}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}}
+    return {
+        "metadata": {"name": "solo-rotator", "namespace": "ns"},
+        "spec": {
+            "schedule": "7 3 * * *",
+            "jobTemplate": {
+                "metadata": {"labels": {"c": "d"}},
+                "spec": {"backoffLimit": 2, "template": template},
+            },
+        },
+    }
+
+
+def test_the_job_is_that_of_the_cron_job_with_what_is_asked_for() -> None:
+    source = cron()
+    job = job_from(source, ["mem0-key", "metis-db"], hurry=True, suffix="ab12")
+    assert source == cron()
+    assert job["metadata"] == {
+        "labels": {"c": "d"}, "name": "solo-rotator-ab12", "namespace": "ns",
+    }  # fmt: skip
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == [
+        "rotation", "--instance", "solo",
+        "--component", "mem0-key", "--component", "metis-db", "--revoke-now",
+    ]  # fmt: skip
+    assert job["spec"]["backoffLimit"] == 2
+
+
+def test_a_rotation_has_ended_when_another_one_is_in_use() -> None:
+    before = {"component": "mem0-key", "phase": "Idle", "current": "aaa"}
+    assert "not begun" in _left("mem0-key", before, before)
+    assert "switching" in _left("mem0-key", before, before | {"phase": "Switching"})
+    told = before | {"phase": "Switching", "message": "app-1 does not answer"}
+    assert _left("mem0-key", before, told) == "app-1 does not answer"
+    assert _left("mem0-key", before, before | {"current": "bbb"}) == ""
+    assert "not told of" in _left("mem0-key", before, None)
