@@ -14,6 +14,9 @@ _QUIET = {
     "asyncio": logging.WARNING,
 }
 
+# Libraries whose errors are about the API server, and not about our code.
+_TELL_NO_PLACE = ("kopf", "aiohttp")
+
 
 def configure(level: str = "INFO") -> None:
     """Send every log line of this process, the libraries' included, to stderr."""
@@ -38,6 +41,8 @@ def configure(level: str = "INFO") -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    if level != "DEBUG":
+        handler.addFilter(_without_foreign_traces)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -55,3 +60,11 @@ def configure(level: str = "INFO") -> None:
         logging.getLogger(name).setLevel(max(quiet, root.level))
     # kopf repeats every retry of every stream at error level; the watchdog says it once.
     logging.getLogger("kopf").setLevel(root.level if level == "DEBUG" else logging.WARNING)
+
+
+def _without_foreign_traces(record: logging.LogRecord) -> bool:
+    """What the API server answered to kopf is said in one line; where in kopf, helps nobody."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and type(error).__module__.split(".")[0] in _TELL_NO_PLACE:
+        record.exc_info = None
+    return True

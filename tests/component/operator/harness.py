@@ -203,6 +203,7 @@ class Operator:
     port: int
     defaults: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    server: str = ""  # another way to the API server than the wire
     process: subprocess.Popen[bytes] | None = None
     runs: int = 0
 
@@ -278,10 +279,53 @@ class Operator:
                 {
                     "name": "t",
                     "cluster": {
-                        "server": f"https://127.0.0.1:{self.wire.port}",
+                        "server": self.server or f"https://127.0.0.1:{self.wire.port}",
                         "certificate-authority": str(self.api.ca),
                     },
                 }
             ],
             "users": [{"name": "t", "user": {"token": OPERATOR}}],
         }
+
+
+class Supervisor:
+    """Starts an operator again whenever it ends, as the kubelet does."""
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
+        self.ends: list[int] = []
+        self._stopped = threading.Event()
+        operator.start(wait=False)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        eventually(self.is_ready, timeout=60, what="the operator is ready")
+
+    def is_ready(self) -> bool:
+        return self.operator.ask("/readyz").status_code == 200
+
+    def kill(self) -> None:
+        """At once, and without waiting for what follows."""
+        process = self.operator.process
+        assert process is not None
+        process.send_signal(signal.SIGKILL)
+
+    def close(self) -> None:
+        self._stopped.set()
+        process = self.operator.process
+        if process is not None and process.poll() is None:
+            process.terminate()
+        self._thread.join(30)
+
+    def logs(self) -> str:
+        return "".join(p.read_text() for p in self.operator.folder.glob("operator-*.log"))
+
+    def _watch(self) -> None:
+        while True:
+            process = self.operator.process
+            assert process is not None
+            code = process.wait()
+            if self._stopped.is_set():
+                return
+            self.ends.append(code)
+            self._stopped.wait(0.5)
+            self.operator.start(wait=False)

@@ -1,0 +1,263 @@
+"""What goes wrong around the operator: it loses nothing, and nobody repairs by hand.
+
+The operator stands behind a proxy of the tests' own and is started again whenever it ends.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.component.operator.control_plane import ControlPlane
+from tests.component.operator.harness import Operator, Supervisor, eventually
+from tests.component.operator.proxy import Proxy
+from tests.component.operator.world import World
+
+PATIENCE = 120.0
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/metisrags.metisrag.dev"
+
+
+@dataclass
+class Stage(World):
+    """A world whose operator can be killed and whose API server can be made to fail."""
+
+    proxy: Proxy
+    supervisor: Supervisor
+
+    def secrets(self) -> dict[str, dict[str, str]]:
+        found = self.api.all("Secret", self.ns)
+        return {o["metadata"]["name"]: o.get("data", {}) for o in found}
+
+    def settle(self, *, name: str = "demo") -> dict[str, Any]:
+        """Play the cluster's part until the MetisRAG is Ready."""
+
+        def check() -> dict[str, Any] | None:
+            self.play_garbage_collector(name)
+            self.play_kubelet(name)
+            found = self.resource(name)
+            status = found["status"]
+            assert status["observedGeneration"] == found["metadata"]["generation"], status
+            assert status["phase"] == "Ready", status
+            return found
+
+        return dict(eventually(check, timeout=PATIENCE))
+
+    def play_garbage_collector(self, name: str) -> None:
+        """Let go of what was deleted with its pods to be kept."""
+        for kind, found in self.workloads(name):
+            if found["metadata"].get("finalizers") == ["orphan"]:
+                patch = {"metadata": {"finalizers": None}}
+                self.api.patch(kind, self.ns, found["metadata"]["name"], patch)
+
+    def repaired(self) -> None:
+        """Wait until a missing Service is there again."""
+        eventually(lambda: self.api.get("Service", self.ns, "demo-app"), timeout=PATIENCE)
+
+
+@pytest.fixture
+def stage(
+    plane: ControlPlane,
+    operator: Operator,
+    ns: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    free_port: Callable[[], int],
+) -> Iterator[Stage]:
+    if operator.process is not None and operator.process.poll() is None:
+        operator.stop()
+    api, proxy = plane.api, Proxy(plane.api)
+    folder = tmp_path_factory.mktemp("supervised")
+    mine = Operator(api, operator.wire, folder, free_port(), server=proxy.url)
+    supervisor = Supervisor(mine)
+    yield Stage(api, mine, ns, proxy, supervisor)
+    supervisor.close()
+    proxy.close()
+    for left in api.all("MetisRAG", ns):
+        api.delete("MetisRAG", ns, left["metadata"]["name"])
+    assert "Traceback" not in supervisor.logs(), supervisor.logs()
+
+
+Step = Callable[[Stage], None]
+
+ONE_WAY = {"models": {"chat": "other"}, "networkPolicy": {"enabled": False}}
+THE_OTHER = {"models": {"chat": "third"}, "networkPolicy": {"enabled": True}}
+
+
+def make(stage: Stage) -> None:
+    """From nothing."""
+    if stage.api.get("MetisRAG", stage.ns, "demo"):
+        stage.api.delete("MetisRAG", stage.ns, "demo")
+    for kind, child in stage.children():
+        stage.api.delete(kind, stage.ns, child["metadata"]["name"])
+    for name in stage.secrets():
+        stage.api.delete("Secret", stage.ns, name)
+    stage.create()
+
+
+def update(stage: Stage) -> None:
+    """Changes pods, and takes objects away or brings them back; ties data, or lets it go."""
+    spec = stage.resource()["spec"]
+    if spec.get("deletionPolicy") == "Delete":
+        stage.change({"spec": {**THE_OTHER, "deletionPolicy": "Retain"}})
+    else:
+        stage.change({"spec": {**ONE_WAY, "deletionPolicy": "Delete"}})
+
+
+def delete_and_make_again(stage: Stage) -> None:
+    """A new one adopts what the former one left."""
+    stage.api.delete("MetisRAG", stage.ns, "demo")
+    stage.create()
+
+
+STEPS: tuple[Step, ...] = (make, update, delete_and_make_again)
+
+
+def is_whole(stage: Stage, resource: dict[str, Any]) -> None:
+    """All children are there, once, of this resource, and as the status says."""
+    children = stage.children()
+    policies = resource["spec"].get("networkPolicy", {}).get("enabled", True)
+    assert len(children) == (24 if policies else 19)
+    for _, child in children:
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert owner["uid"] == resource["metadata"]["uid"]
+    assert len(resource["status"]["inventory"]) == len(children)
+
+
+def run_and_kill(stage: Stage, step: Step, number: int, when: str) -> bool:
+    """Take a step with a kill at that write; whether it came to it."""
+    killed = False
+
+    def strike(count: int, moment: str) -> None:
+        nonlocal killed
+        if (count, moment) == (number, when):
+            killed = True
+            stage.supervisor.kill()
+
+    before = {} if step is make else stage.secrets()
+    stage.proxy.writes, stage.proxy.on_write = 0, strike
+    step(stage)
+    resource = stage.settle()
+    stage.proxy.on_write = lambda *_: None
+    is_whole(stage, resource)
+    after = stage.secrets()
+    assert before.items() <= after.items(), "credentials are made once"
+    assert sorted(after) == ["demo-auth", "demo-mem0-db", "demo-mem0-key", "demo-metis-db"]
+    return killed
+
+
+def test_killed_now_and_then(stage: Stage) -> None:
+    for step, number, when in zip(STEPS, (3, 9, 5), ("after", "before", "after"), strict=True):
+        assert run_and_kill(stage, step, number, when)
+    assert stage.supervisor.ends == [-9] * 3
+
+
+@pytest.mark.full
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_after_every_write(stage: Stage, step: Step) -> None:
+    make(stage)
+    stage.settle()
+    kills = 0
+    while run_and_kill(stage, step, kills + 1, "after"):
+        kills += 1
+    assert kills > 8, "there are more writes than that"
+    assert set(stage.supervisor.ends) == {-9}
+
+
+def test_an_api_server_that_is_restarted(stage: Stage, plane: ControlPlane) -> None:
+    stage.create()
+    stage.settle()
+    plane.stop_server(kill=True)
+    time.sleep(1.0)
+    plane.start_server()
+    stage.api.delete("Service", stage.ns, "demo-app")
+    stage.repaired()
+    stage.settle()
+
+
+def test_an_etcd_that_is_restarted(stage: Stage, plane: ControlPlane) -> None:
+    stage.create()
+    stage.settle()
+    plane.stop_etcd(kill=True)
+    stage.proxy.drop_streams()
+    time.sleep(2.0)
+    plane.start_etcd()
+
+    def delete() -> bool:
+        stage.api.delete("Service", stage.ns, "demo-app")
+        return True
+
+    eventually(delete, timeout=PATIENCE)
+    stage.repaired()
+    stage.settle()
+
+
+@pytest.mark.parametrize("how", ["event", "status"])
+def test_a_version_that_is_gone(stage: Stage, how: str) -> None:
+    stage.create()
+    stage.settle()
+    stage.proxy.gone = how
+    stage.proxy.drop_streams()
+    stage.api.delete("Service", stage.ns, "demo-app")
+    stage.repaired()
+    eventually(lambda: len(stage.proxy.told) >= 9, timeout=PATIENCE, what="all kinds are told")
+    stage.api.delete("Service", stage.ns, "demo-app")
+    stage.repaired()
+    stage.settle()
+
+
+LONG = [pytest.mark.full, pytest.mark.timeout(600)]
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds"),
+    [
+        (429, 12.0),
+        pytest.param(429, 120.0, marks=LONG),
+        pytest.param(503, 120.0, marks=LONG),
+    ],
+)
+def test_an_api_server_that_is_too_busy(stage: Stage, code: int, seconds: float) -> None:
+    stage.create()
+    stage.settle()
+    credentials = stage.secrets()
+    stage.proxy.refuse = code
+    stage.proxy.drop_streams()
+    stage.api.delete("Service", stage.ns, "demo-app")
+    stage.create(name="second")
+    time.sleep(seconds)
+    assert 0 < stage.proxy.refused < 40 * seconds, "it asks, and does not hammer"
+    stage.proxy.refuse = 0
+    stage.repaired()
+    stage.settle()
+    stage.settle(name="second")
+    assert credentials.items() <= stage.secrets().items()
+
+
+def test_a_custom_resource_definition_removed_and_put_back(stage: Stage) -> None:
+    stage.create()
+    stage.settle()
+    credentials = stage.secrets()
+    definition = copy.deepcopy(stage.api.call("GET", CRD))
+    stage.api.call("DELETE", CRD)
+    eventually(lambda: stage.api.http.get(CRD).status_code == 404, timeout=PATIENCE)
+    assert len(stage.children()) == 24, "the operator deletes nothing on its own"
+    kept = ("name", "annotations", "labels")
+    definition = {
+        "apiVersion": definition["apiVersion"],
+        "kind": definition["kind"],
+        "metadata": {k: v for k, v in definition["metadata"].items() if k in kept},
+        "spec": definition["spec"],
+    }
+    stage.api.apply(CRD, definition)
+
+    def made_again() -> dict[str, Any]:
+        return stage.create()
+
+    eventually(made_again, timeout=PATIENCE)
+    is_whole(stage, stage.settle())
+    assert stage.secrets() == credentials
