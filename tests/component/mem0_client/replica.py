@@ -6,17 +6,20 @@ monotonic clock, which all processes of a machine share.
 
 import asyncio
 import json
+import os
 import sys
 import time
 
 from app.core.config import SETTINGS
+from app.core.logging import configure
 from app.rag import mem0_client
 from app.rag.mem0_client import METIS_AGENT_ID
 from app.rag.mem0_upkeep import upkeep
 
 
 def say(**what):
-    print(json.dumps({**what, "at": time.monotonic()}), flush=True)
+    line = json.dumps({**what, "at": time.monotonic()}) + "\n"
+    os.write(1, line.encode())  # whole, whichever thread says it
 
 
 def kind(replica, number):
@@ -61,5 +64,6 @@ async def main(name, others, count, pause, human):
 
 
 if __name__ == "__main__":
+    configure("warning")
     me, rest, writes, seconds, user = sys.argv[1:]
     asyncio.run(main(me, rest.split(","), int(writes), float(seconds), user))
