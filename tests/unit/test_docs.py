@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
+
+from metis_operator.cli.main import build_parser
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,3 +43,16 @@ def test_every_make_command_in_the_documents_exists() -> None:
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]:
         used = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", page.read_text("utf-8"), re.MULTILINE))
         assert used <= targets, f"{page.name}: {used - targets}"
+
+
+def test_every_kubectl_metis_command_in_the_documents_exists() -> None:
+    parser = build_parser("kubectl metis")
+    commands = [
+        line.partition("#")[0]
+        for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+        for line in page.read_text("utf-8").splitlines()
+        if line.startswith("kubectl metis ")
+    ]
+    assert len(commands) > 5
+    for command in commands:
+        parser.parse_args(shlex.split(command)[2:])

@@ -80,13 +80,21 @@ def age(seconds: float) -> str:
 
 def since(stamp: str | None, now: datetime) -> str:
     """The age of an RFC 3339 time; empty when there is none."""
-    if not stamp:
-        return ""
+    then = _moment(stamp)
+    return age((now - then).total_seconds()) if then else ""
+
+
+def until(stamp: str | None, now: datetime) -> str:
+    """How long it is until an RFC 3339 time; empty when there is none."""
+    then = _moment(stamp)
+    return age((then - now).total_seconds()) if then else ""
+
+
+def _moment(stamp: str | None) -> datetime | None:
     try:
-        then = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
+        return datetime.fromisoformat((stamp or "").replace("Z", "+00:00"))
     except ValueError:
-        return ""
-    return age((now - then).total_seconds())
+        return None
 
 
 def _node(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from ..core import names
 from ..core.conditions import PROGRESSING, READY, STALLED, Phase, condition
 from ..core.objects import Object, annotations_of, meta_of
-from .layout import Node, since
+from .layout import Node, since, until
 
 # Reasons of a component that pass by themselves.
 _PASSING = frozenset(
@@ -57,7 +57,8 @@ def summary(resource: Object) -> dict[str, Any]:
         "models": models(resource),
         "endpoint": status.get("endpoint", ""),
         "url": status.get("url", ""),
-        "rotation": status.get("rotation"),
+        "upgrade": status.get("upgrade") or None,
+        "rotation": list(status.get("rotation") or ()),
     }
 
 
@@ -106,7 +107,7 @@ def _tree(resource: Object, now: datetime, *, whole: bool) -> Node:
         cells=cells,
         mark=_mark_of_phase(phase),
         note=_headline(resource) if whole else "",
-        children=[*_components(status), *_facts(resource)] if whole else (),
+        children=[*_components(status), *_facts(resource, now)] if whole else (),
         styles=("strong", _PHASE_STYLE[Phase(phase)], "dim"),
     )
 
@@ -162,22 +163,41 @@ def _mark(component: Mapping[str, Any], *, trouble: bool) -> str:
     return "bad"
 
 
-def _facts(resource: Object) -> list[Node]:
+def _facts(resource: Object, now: datetime) -> list[Node]:
     status = resource.get("status") or {}
+    upgrade = status.get("upgrade") or {}
     facts = [
-        ("models", ", ".join(f"{kind} {name}" for kind, name in models(resource).items())),
+        ("models", ", ".join(_models(resource))),
         ("endpoint", str(status.get("endpoint") or "")),
         ("url", str(status.get("url") or "")),
-        ("rotation", _rotation(status.get("rotation"))),
+        ("upgrade", ": ".join(str(upgrade[k]) for k in ("state", "message") if upgrade.get(k))),
+        ("rotation", "; ".join(_rotations(status, now))),
     ]
     return [Node(cells=[k, v], mark="fact", styles=("dim",)) for k, v in facts if v]
 
 
-def _rotation(rotation: Any) -> str:
-    """The rotations under way in a line; empty when there are none."""
-    under_way = [r for r in rotation or () if r.get("phase") != "Idle"]
-    parts = [r.get("message") or f"{r['component']} {str(r['phase']).lower()}" for r in under_way]
-    return "; ".join(parts)
+def _models(resource: Object) -> Iterator[str]:
+    """Each model with its use, and how far it has been pulled while it is not all there."""
+    pulled = {m.get("name"): m for m in (resource.get("status") or {}).get("models") or ()}
+    for use, name in models(resource).items():
+        state = pulled.get(name) or {}
+        percent = state.get("percent")
+        partly = f" ({percent} %)" if percent is not None and not state.get("ready") else ""
+        said = f": {state['message']}" if state.get("message") else ""
+        yield f"{use} {name}{partly}{said}"
+
+
+def _rotations(status: Mapping[str, Any], now: datetime) -> Iterator[str]:
+    """Each rotation of a credential that is under way, or planned, or has something to say."""
+    for rotation in status.get("rotation") or ():
+        what, phase = rotation.get("component"), rotation.get("phase")
+        said = f": {rotation['message']}" if rotation.get("message") else ""
+        if phase != "Idle":
+            lasting = since(rotation.get("phaseSince"), now)
+            yield f"{what} {phase}{f' for {lasting}' if lasting else ''}{said}"
+        elif rotation.get("next") or said:
+            due = until(rotation.get("next"), now)
+            yield f"{what}{f' next in {due}' if due else ''}{said}"
 
 
 def _phase(status: Mapping[str, Any]) -> str:

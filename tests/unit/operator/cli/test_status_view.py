@@ -130,3 +130,20 @@ def test_who_needs_attention(found: dict[str, Any], attention: bool) -> None:
 def test_a_status_of_the_past_is_not_taken_for_ready() -> None:
     assert summary(resource())["ready"] is True
     assert summary(resource(seen=1))["ready"] is False
+
+
+def test_models_on_their_way_and_rotations_are_told() -> None:
+    rotation = [
+        {"component": "mem0-key", "phase": "Switching", "phaseSince": "2026-01-01T00:59:50Z"},
+        {"component": "mem0-db", "phase": "Idle", "next": "2026-01-31T01:00:00Z"},
+        {"component": "metis-db", "phase": "Idle", "current": "abc"},
+    ]
+    pulled = [{"name": "gemma", "ready": False, "percent": 40}, {"name": "nomic", "ready": True}]
+    found = shown(
+        resource(model="gemma", models=pulled, rotation=rotation, upgrade={"state": "Waiting"})
+    )
+    assert found[1:] == [
+        "├─ · models    chat gemma (40 %), embedding nomic",
+        "├─ · upgrade   Waiting",
+        "└─ · rotation  mem0-key Switching for 10s; mem0-db next in 30d",
+    ]
