@@ -1,0 +1,187 @@
+"""Rotation under load on the tests' kind cluster, beside what one would do by hand.
+
+By hand: put the new value into the Secret (and the new password into the database), then restart
+the deployments, pods one after the other. Both sides run under the same 40 requests a second,
+on the same instance with two pods of the app and two of the memory server. It takes the cluster
+of ``make test-cluster``, and leaves it as it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from hack import cluster as kind
+from hack import install
+from tests.bench.rows import Row, compare
+from tests.e2e.conftest import ROOT, Cluster
+from tests.e2e.load.watch import POD, Sample, p99, steady_load
+
+NAMESPACE, NAME = "bench-rotation", "spin"
+BY_HAND = "Secret changed, rolling restart"
+SETTLE = 8.0
+"""Seconds of load before and after a rotation."""
+LIMIT = 180.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One rotation under load."""
+
+    took: float
+    failed: int
+    sent: int
+    p99: float
+    p99_before: float
+
+
+def rows() -> Iterator[Row]:
+    """All rows of the group."""
+    cluster = _cluster()
+    with _instance(cluster):
+        for component, by_hand in (("mem0-key", _key_by_hand), ("metis-db", _login_by_hand)):
+            ours = _measure(cluster, lambda c=component: _ask(cluster, c))
+            theirs = _measure(cluster, lambda f=by_hand: f(cluster))
+            yield from _compare(component, ours, theirs)
+
+
+def _compare(component: str, ours: Outcome, theirs: Outcome) -> Iterator[Row]:
+    yield compare(
+        row=f"{component}: failed requests while it changes",
+        unit="requests",
+        ours=[ours.failed],
+        peer_name=BY_HAND,
+        peer=[theirs.failed],
+        better="lower",
+        at_most=0.0,
+        note=f"of {ours.sent} sent during ours, and of {theirs.sent} during theirs",
+    )
+    yield compare(
+        row=f"{component}: time until all is on the new one",
+        unit="s",
+        ours=[ours.took],
+        peer_name=BY_HAND,
+        peer=[theirs.took],
+        better="lower",
+        goal=1.0,
+    )
+    yield compare(
+        row=f"{component}: 99th percentile of latency while it changes",
+        unit="ms",
+        ours=[ours.p99],
+        peer_name=BY_HAND,
+        peer=[theirs.p99],
+        better="lower",
+        goal=1.0,
+        note=f"before: {ours.p99_before:.0f} ms and {theirs.p99_before:.0f} ms",
+    )
+
+
+def _measure(cluster: Cluster, rotate: Callable[[], None]) -> Outcome:
+    with steady_load(cluster, NAMESPACE, NAME) as load:
+        time.sleep(SETTLE)
+        begun = time.time()
+        rotate()
+        ended = time.time()
+        time.sleep(SETTLE)
+        samples = load.samples()
+    before = [s for s in samples if s.sent < begun]
+    # What was closed too early fails a little later, too.
+    during = [s for s in samples if begun <= s.sent <= ended + SETTLE]
+    assert not _failed(before), _failed(before)[:5]
+    return Outcome(ended - begun, len(_failed(during)), len(during), p99(during), p99(before))
+
+
+def _failed(samples: list[Sample]) -> list[Sample]:
+    return [s for s in samples if s.failed]
+
+
+def _ask(cluster: Cluster, component: str) -> None:
+    """Our way: an annotation, until the status says that it is done."""
+
+    def state() -> dict[str, Any]:
+        found = cluster.status(NAMESPACE, NAME).get("rotation", [])
+        return next((dict(r) for r in found if r["component"] == component), {})
+
+    before = state()
+    cluster.kubectl(
+        "annotate", "metisrag", NAME, "-n", NAMESPACE, "--overwrite",
+        f"rotate.metisrag.dev/{component}={time.time()}",
+    )  # fmt: skip
+    cluster.wait_for(
+        lambda: state().get("phase") == "Idle" and state()["current"] != before["current"],
+        LIMIT, lambda: str(state()),
+    )  # fmt: skip
+
+
+def _key_by_hand(cluster: Cluster) -> None:
+    _set(cluster, "mem0-key", current=f"mk_{secrets.token_urlsafe(32)}")
+    _restart(cluster, "mem0", "app")
+
+
+def _login_by_hand(cluster: Cluster) -> None:
+    password = secrets.token_urlsafe(32)
+    user = cluster.secret(NAMESPACE, f"{NAME}-metis-db")["username"]
+    statement = f"ALTER ROLE {user} PASSWORD '{password}'"
+    cluster.kubectl(
+        "exec", "-i", "-n", NAMESPACE, f"{NAME}-metis-postgres-0", "--",
+        "psql", "-q", "-U", "postgres", "-d", "metis", stdin=statement,
+    )  # fmt: skip
+    _set(cluster, "metis-db", password=password)
+    _restart(cluster, "app")
+
+
+def _set(cluster: Cluster, component: str, **values: str) -> None:
+    data = {k: base64.b64encode(v.encode()).decode() for k, v in values.items()}
+    patch = yaml.safe_dump({"data": data})
+    cluster.kubectl(
+        "patch", "secret", f"{NAME}-{component}", "-n", NAMESPACE, "--type=merge",
+        "--patch-file=/dev/stdin", stdin=patch,
+    )  # fmt: skip
+    # The load is made to look at once, as ours does: the comparison is about the servers.
+    cluster.kubectl("annotate", "pod", POD, "-n", NAMESPACE, "--overwrite", f"look={time.time()}")
+
+
+def _restart(cluster: Cluster, *parts: str) -> None:
+    names = [f"deployment/{NAME}-{part}" for part in parts]
+    cluster.kubectl("rollout", "restart", "-n", NAMESPACE, *names)
+    for name in names:
+        cluster.kubectl("rollout", "status", "-n", NAMESPACE, name, "--timeout=180s", timeout=200)
+
+
+def _cluster() -> Cluster:
+    command = [sys.executable, "-m", "hack", "cluster", "up", "--name", kind.TESTS]
+    subprocess.run(command, check=True, cwd=ROOT)
+    kubeconfig = kind.named(kind.TESTS).kubeconfig
+    assert kubeconfig is not None
+    return Cluster(kubeconfig, install.small_spec(), install.operator_image())
+
+
+@contextmanager
+def _instance(cluster: Cluster) -> Iterator[None]:
+    """An operator and a MetisRAG with two pods of each server."""
+    values = {
+        "operator": {"image": cluster.operator_image, "defaults": cluster.small},
+        "instance": {"create": False},
+    }
+    cluster.namespace(NAMESPACE)
+    cluster.helm(
+        "upgrade", "--install", "bench", str(ROOT), "-n", NAMESPACE, "--wait", "--timeout", "3m",
+        "-f", "-", stdin=yaml.safe_dump(values),
+    )  # fmt: skip
+    try:
+        cluster.metisrag(NAMESPACE, NAME, {"app": {"replicas": 2}, "mem0": {"replicas": 2}})
+        cluster.wait_ready(NAMESPACE, NAME)
+        yield
+    finally:
+        cluster.helm("uninstall", "bench", "-n", NAMESPACE, "--wait")
+        cluster.drop_namespace(NAMESPACE)
