@@ -62,6 +62,8 @@ _AWAY = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.ObjectNotInPrerequisiteStateError,
     asyncpg.UndefinedTableError,  # not migrated yet
+    asyncpg.UndefinedColumnError,
+    asyncpg.exceptions.InvalidCachedStatementError,  # migrated just now
     asyncpg.InvalidCatalogNameError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.LockNotAvailableError,

@@ -38,10 +38,9 @@ Id = Annotated[Identifier | None, Query()]
 async def add(body: AddBody, parts: Parts) -> Mem0Events:
     """Store what the messages say: with ``infer`` the facts in them, else each message as it is."""
     scope = _scope(body.user_id, body.agent_id, body.run_id)
-    if body.memory_type is not None:
-        raise InvalidInputError(
-            "memory_type is not supported here; leave it out", field="memory_type"
-        )
+    for name in ("memory_type", "expiration_date"):
+        if getattr(body, name) is not None:  # better refused than not kept
+            raise InvalidInputError(f"{name} is not supported here; leave it out", field=name)
     said = _messages(body)
     if body.infer:
         found = await parts.inference.infer(scope, said, body.metadata, body.prompt)

@@ -26,14 +26,18 @@ class AddBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    messages: Mem0Message | list[Mem0Message] | Text
-    user_id: Identifier | None = None
+    messages: Annotated[
+        Mem0Message | list[Mem0Message] | Text,
+        Field(examples=[[{"role": "user", "content": "I am a vegetarian."}]]),
+    ]
+    user_id: Annotated[Identifier | None, Field(examples=["ada"])] = None
     agent_id: Identifier | None = None
     run_id: Identifier | None = None
-    metadata: Object | None = None
+    metadata: Annotated[Object | None, Field(examples=[{"topic": "food"}])] = None
     infer: Annotated[bool, Field(description="Keep the facts found, not the messages")] = True
     prompt: Annotated[Text | None, Field(description="Instructions for finding facts")] = None
-    memory_type: str | None = None
+    memory_type: Annotated[str | None, Field(description="Refused: not supported")] = None
+    expiration_date: Annotated[str | None, Field(description="Refused: not supported")] = None
 
 
 class FindBody(BaseModel):
@@ -41,8 +45,8 @@ class FindBody(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    query: Text
-    user_id: Identifier | None = None
+    query: Annotated[Text, Field(examples=["what may be cooked?"])]
+    user_id: Annotated[Identifier | None, Field(examples=["ada"])] = None
     agent_id: Identifier | None = None
     run_id: Identifier | None = None
     filters: Object | None = None

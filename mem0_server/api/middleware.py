@@ -66,8 +66,12 @@ class Gate:
                 if isinstance(error, UnauthorizedError):
                     self._services.metrics.unauthorized.labels(error.reason).inc()
                 await answer(error)(scope, receive, answering)
-            except Exception:
-                log.exception("request_failed", route=_route(scope))
+            except Exception as error:
+                if answering.started and isinstance(error.__cause__, Mem0ServerError):
+                    # A stream that ends early; its connection is closed without an end.
+                    log.warning("answer_broken_off", code=error.__cause__.code)
+                else:
+                    log.exception("request_failed", route=_route(scope))
                 if not answering.started:
                     message = f"an error of ours; its cause is in the log under {request_id}"
                     failed = problem(500, "internal_error", message)

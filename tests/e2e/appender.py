@@ -2,7 +2,8 @@
 
 Runs in the cluster with the memory server's own image, so that it goes through the Service as the
 app does. Each conversation has one message under way at a time, and repeats it under its
-idempotency key until it is acknowledged. Arguments: URL, seconds, appends a second.
+idempotency key until it is acknowledged. Arguments: URL, a prefix of the humans' ids, seconds,
+appends a second.
 """
 
 import asyncio
@@ -40,13 +41,13 @@ async def converse(client: httpx.AsyncClient, human: str, seconds: float, rate: 
         print(json.dumps([human, number, outcomes, round(late, 3)]), flush=True)
 
 
-async def main(url: str, seconds: float, rate: float, key: str) -> None:
+async def main(url: str, prefix: str, seconds: float, rate: float, key: str) -> None:
     headers = {"X-API-Key": key}
     limits = httpx.Limits(max_connections=CONVERSATIONS)
     async with httpx.AsyncClient(
         base_url=url, headers=headers, timeout=15, limits=limits
     ) as client:
-        humans = [f"h{number}" for number in range(CONVERSATIONS)]
+        humans = [f"{prefix}-{number}" for number in range(CONVERSATIONS)]
         await client.put("/agents/appender", json={"name": "A", "persona": ""})
         for human in humans:
             (await client.put(f"/humans/{human}", json={})).raise_for_status()
@@ -58,4 +59,6 @@ async def main(url: str, seconds: float, rate: float, key: str) -> None:
             print(json.dumps(["stored", human, found.json()["messages"]]), flush=True)
 
 
-asyncio.run(main(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]), KEY.read_text().strip()))
+given_url, given_prefix, given_seconds, given_rate = sys.argv[1:]
+key = KEY.read_text().strip()
+asyncio.run(main(given_url, given_prefix, float(given_seconds), float(given_rate), key))

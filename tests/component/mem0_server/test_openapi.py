@@ -27,7 +27,7 @@ def answered(client: httpx.Client) -> int:
     [
         pytest.param(5, 500, id="500 cases"),
         pytest.param(
-            200, 5000, id="5,000 cases", marks=[pytest.mark.full, pytest.mark.timeout(1800)]
+            300, 5000, id="5,000 cases", marks=[pytest.mark.full, pytest.mark.timeout(1800)]
         ),
     ],
 )

@@ -3,6 +3,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import pytest
 
 
 def test_an_agent_is_made_then_changed(client: httpx.Client) -> None:
@@ -101,3 +102,26 @@ def test_export_has_everything_and_says_where_it_ends(client: httpx.Client) -> N
     assert (lines[6]["event"], lines[6]["new_memory"]) == ("ADD", "I drink tea")
     assert lines[7] == {"type": "end", "messages": 3, "records": 2, "history": 1, "said": 0}
     assert client.get("/humans/nobody/export").status_code == 404
+
+
+def test_an_export_that_breaks_off_shows_it(
+    client: httpx.Client, query: Callable[..., list[tuple[Any, ...]]]
+) -> None:
+    query(
+        "INSERT INTO recall (agent_id, human_id, role, content)"
+        " SELECT 'helper', 'ada', 'user', repeat('x', 40000) FROM generate_series(1, 1100)"
+    )
+    told: list[str] = []
+    with client.stream("GET", "/humans/ada/export") as answer:
+        assert answer.status_code == 200
+        pieces = answer.iter_text()
+        told.append(next(pieces))  # the rest is more than the connection holds
+        query("ALTER TABLE recall RENAME TO hidden")
+        try:
+            with pytest.raises(httpx.RemoteProtocolError):
+                told.extend(pieces)
+        finally:
+            query("ALTER TABLE hidden RENAME TO recall")
+    assert '"type": "message"' in "".join(told)
+    assert '"type": "end"' not in "".join(told)
+    assert client.get("/humans/ada").status_code == 200

@@ -88,6 +88,12 @@ def test_bad_input_names_the_field(client: httpx.Client) -> None:
         ("PUT", "/humans/%ff", {"name": "x"}, "human_id"),
         ("PUT", f"/humans/{'x' * 201}", {"name": "x"}, "human_id"),
         ("POST", "/memories", {"messages": "x"}, "user_id"),
+        (
+            "POST",
+            "/memories",
+            {"messages": "x", "user_id": "ada", "expiration_date": "2030-01-01"},
+            "expiration_date",
+        ),
         ("POST", "/search", {"query": "x", "filters": {"user_id": {"in": []}}}, "filters.user_id"),
     ]
     for method, path, body, field in cases:
@@ -156,6 +162,8 @@ def test_openapi_types_every_body(client: httpx.Client) -> None:
             if "requestBody" in operation:
                 schema = operation["requestBody"]["content"]["application/json"]["schema"]
                 assert "$ref" in schema, where
+                body = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+                assert any("examples" in one for one in body["properties"].values()), where
             if keyed:
                 problem = operation["responses"]["401"]["content"]["application/json"]["schema"]
                 assert problem["$ref"].endswith("/ProblemBody"), where
