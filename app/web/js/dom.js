@@ -9,28 +9,38 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
-/** A button that asks once more before it acts. */
-export function removeButton(label, act) {
-  const button = el("button", { className: "remove quiet", type: "button", textContent: "✕" });
-  button.setAttribute("aria-label", label);
+/** Have a button ask once more, in the words `sure`, before it acts. */
+export function confirmed(button, sure, act) {
+  const label = button.getAttribute("aria-label") ?? button.textContent;
+  const face = button.textContent;
   const calm = () => {
     button.classList.remove("sure");
-    button.textContent = "✕";
-    button.setAttribute("aria-label", label);
+    button.textContent = face;
+    if (face !== label) button.setAttribute("aria-label", label);
   };
   button.addEventListener("click", async () => {
     if (!button.classList.contains("sure")) {
       button.classList.add("sure");
-      button.textContent = "Delete?";
-      button.setAttribute("aria-label", `${label}: press again to confirm`);
+      button.textContent = sure;
+      if (face !== label) button.setAttribute("aria-label", `${label}: press again to confirm`);
       return;
     }
     button.disabled = true;
-    await act();
-    button.disabled = false;
-    calm();
+    try {
+      await act();
+    } finally {
+      button.disabled = false;
+      calm();
+    }
   });
   button.addEventListener("blur", calm);
+}
+
+/** A button that removes something, once it was asked twice. */
+export function removeButton(label, act) {
+  const button = el("button", { className: "remove quiet", type: "button", textContent: "✕" });
+  button.setAttribute("aria-label", label);
+  confirmed(button, "Delete?", act);
   return button;
 }
 

@@ -14,7 +14,7 @@ const TROUBLE = {
   database: "The database does not answer: nothing can be asked or uploaded until it is back.",
   "model-server": "The model server does not answer: questions and uploads wait until it is back.",
   models: "A model is not there yet",
-  mem0: "Long-term memory is away: chats go on, but what you say is not remembered until it is back.",
+  mem0: "Long-term memory is away: chats go on, and what you say is kept until it is back.",
 };
 
 async function begin() {
@@ -38,6 +38,7 @@ async function enter() {
     const me = await call("/me");
     $("who").textContent = me.user_id === "local" ? "" : me.user_id;
     $("sign-out").hidden = !key.get();
+    memory.setRole(me.role);
     $("sign-in").close();
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) {

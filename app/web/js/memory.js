@@ -1,15 +1,30 @@
 // What Metis remembers of the user, and the preferences they set.
 
 import { call } from "./api.js";
-import { $, el } from "./dom.js";
+import { $, confirmed, counted, el } from "./dom.js";
 
 const form = $("preferences");
+const LOOK_AGAIN = 3000;
 let kept = {};
 /** Whether the user changed something since the last save: what comes in late must not undo it. */
 let changed = false;
 
+let admin = false;
+let looking = null;
+
+/** Whether the user is an admin: the state of memory is for them. */
+export function setRole(role) {
+  admin = role === "admin";
+  $("memory-state").hidden = !admin;
+}
+
 /** Wire the form up. */
 export function start() {
+  confirmed($("forget"), "Press again to forget", () => told(async () => {
+    await call("/memory", { method: "DELETE" });
+    changed = false;
+    await show();
+  }));
   form.addEventListener("input", () => (changed = true));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -19,23 +34,71 @@ export function start() {
 
 /** Load what is remembered anew. */
 export async function show() {
-  const [memory] = await Promise.all([call("/memory"), listModels()]);
-  note(memory.status);
-  if (memory.status === "ok" && !changed) fill(memory.preferences);
+  const [memory, stats] = await Promise.all([call("/memory"), call("/memory/stats"), listModels()]);
+  note(memory.status, stats.waiting);
+  state(stats);
+  if (memory.status !== "off" && !changed) fill(memory.preferences);
   const said = memory.history.filter(({ role }) => role === "user").map(({ content }) => content);
   lines($("history"), said.reverse(), "Nothing yet.");
   const names = memory.interactions.map((one) => one.data?.document_name ?? one.document_id);
   lines($("interactions"), [...new Set(names)], "None yet.");
 }
 
-function note(status) {
+function note(status, waiting) {
+  const many = `${counted(waiting, "note")} of yours ${waiting === 1 ? "waits" : "wait"}`;
   const words = {
     off: "Long-term memory is switched off on this instance.",
-    degraded: "Long-term memory does not answer now. Chats work; what you say is not remembered until it is back.",
+    degraded: "Long-term memory does not answer now. Chats go on, and what you say is kept until it is back.",
   };
-  $("memory-note").hidden = status === "ok";
-  $("memory-note").textContent = words[status] ?? "";
-  for (const field of form.elements) field.disabled = status === "off";
+  const shown = [words[status], waiting ? `${many} to be remembered.` : ""].filter(Boolean).join(" ");
+  $("memory-note").hidden = !shown;
+  $("memory-note").dataset.status = status;
+  if ($("memory-note").textContent !== shown) $("memory-note").textContent = shown;
+  for (const field of [...form.elements, $("forget")]) field.disabled = status === "off";
+  clearTimeout(looking);
+  if (waiting) looking = setTimeout(lookAgain, LOOK_AGAIN);
+}
+
+/** Tell how it goes on while something waits, for as long as somebody looks. */
+async function lookAgain() {
+  if ($("memory").hidden || document.hidden) return;
+  try {
+    const stats = await call("/memory/stats");
+    note(stats.status, stats.waiting);
+    state(stats);
+  } catch {
+    // The banner tells of it; the next look is the user's.
+  }
+}
+
+function state({ backlog, caches }) {
+  if (!admin) return;
+  const parked = backlog.parked ? ` ${counted(backlog.parked, "note")} refused: see “metis outbox list --parked”.` : "";
+  $("backlog").textContent = backlog.waiting
+    ? `${counted(backlog.waiting, "note")} of all users on the way to Mem0, the oldest for ${Math.round(backlog.oldest_seconds)} s.${parked}`
+    : `Nothing waits for Mem0.${parked}`;
+  const focused = document.activeElement?.dataset.cache;
+  $("caches").replaceChildren(...Object.entries(caches).map(([name, figures]) => cacheRow(name, figures)));
+  if (focused) $("caches").querySelector(`[data-cache="${focused}"]`)?.focus();
+}
+
+function cacheRow(name, { hits, misses, size }) {
+  const asked = hits + misses;
+  const clear = el("button", { type: "button", className: "quiet", textContent: "Clear" });
+  clear.dataset.cache = name;
+  clear.setAttribute("aria-label", `Clear the cache ${name} on every replica`);
+  clear.addEventListener("click", () => told(async () => {
+    await call(`/memory/caches?type=${name}`, { method: "DELETE" });
+    state(await call("/memory/stats"));
+  }));
+  return el(
+    "tr",
+    {},
+    el("th", { scope: "row", textContent: name }),
+    el("td", { textContent: asked ? `${Math.round((100 * hits) / asked)} %` : "–" }),
+    el("td", { textContent: String(size) }),
+    el("td", {}, clear),
+  );
 }
 
 function fill(preferences) {
@@ -70,6 +133,16 @@ async function save() {
   } catch (error) {
     result.className = "result bad";
     result.textContent = error.message;
+  }
+}
+
+/** Do something; what goes wrong is said where the user looks. */
+async function told(action) {
+  try {
+    await action();
+  } catch (error) {
+    $("memory-note").hidden = false;
+    $("memory-note").textContent = error.message;
   }
 }
 

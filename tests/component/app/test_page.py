@@ -184,6 +184,9 @@ def test_asks_for_the_key_once(with_keys: Any, open_page: Callable[..., Page]) -
     dialog.get_by_label("Key").fill("ann-key")
     dialog.get_by_role("button", name="Sign in").click()
     expect(page.locator("#who")).to_have_text("ann")
+    page.get_by_role("tab", name="Memory").click()
+    expect(page.locator("#memory-note")).to_contain_text("switched off")
+    expect(page.locator("#memory-state")).to_be_hidden()  # that is for admins
     page.reload()
     expect(page.locator("#who")).to_have_text("ann")
     expect(dialog).to_be_hidden()
@@ -254,6 +257,47 @@ def test_what_it_remembers(
     scripted_ollama.models.remove("other-model")
     page.get_by_role("button", name="Save").click()
     expect(page.locator("#preferences-result")).to_contain_text("Saved")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_memory_away_is_said_and_seen_by_keyboard_alone(
+    serve: Serve,
+    app_settings: Callable[..., Any],
+    free_port: Callable[[], int],
+    mem0_key: str,
+    open_page: Callable[..., Page],
+    scheme: str,
+) -> None:
+    settings = app_settings(
+        use_mem0=True, mem0_endpoint=f"http://127.0.0.1:{free_port()}", mem0_api_key=mem0_key
+    )
+    with serve(settings) as running:
+        page = open_page(running.url, color_scheme=scheme)
+        expect(page.get_by_label("Your question")).to_be_focused()
+        page.keyboard.type("My tea is green.\n")
+        expect(page.locator(".answer")).to_contain_text("The answer")
+        page.get_by_role("tab", name="Chats").focus()
+        page.keyboard.press("ArrowLeft")
+        note = page.locator("#memory-note")
+        expect(note).to_contain_text("does not answer now")
+        expect(note).to_contain_text("2 notes of yours wait to be remembered")
+        expect(page.locator("#history li")).to_have_text("My tea is green.")
+        page.locator("#memory-state summary").focus()
+        page.keyboard.press("Enter")
+        expect(page.locator("#backlog")).to_contain_text("2 notes of all users")
+        expect(page.locator("#caches tr")).to_have_count(4)
+        clear = page.get_by_role("button", name="Clear the cache recall on every replica")
+        clear.focus()
+        page.keyboard.press("Enter")
+        expect(clear).to_be_focused()
+        forget = page.locator("#forget")
+        forget.focus()
+        page.keyboard.press("Enter")
+        expect(forget).to_have_text("Press again to forget")
+        page.keyboard.press("Enter")
+        expect(page.locator("#history li")).to_have_text("Nothing yet.")
+        expect(forget).to_have_text("Forget all of this")
+        expect(note).to_contain_text("1 note of yours waits")
 
 
 def test_memory_off_is_said(running: Any, open_page: Callable[..., Page]) -> None:
