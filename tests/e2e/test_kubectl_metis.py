@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from hack import tools
+
 COMPONENTS = {"metis-postgres", "mem0-postgres", "mem0", "ollama", "app"}
 ATTENTION = 2
 BIN = Path(sys.executable).parent
@@ -23,7 +25,11 @@ Metis = Callable[..., subprocess.CompletedProcess[str]]
 def metis(cluster: Any, umbrella: str) -> Metis:
     """``metis("status", code=0)`` runs ``kubectl metis status -n <the umbrella's namespace>``."""
     assert (BIN / "kubectl-metis").is_file(), "the package's scripts are missing: run uv sync"
-    environment = {**cluster.environment, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    environment = {
+        **cluster.environment,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "METIS_HELM": str(tools.helm()),
+    }
 
     def run(*words: str, code: int = 0, namespace: str = umbrella) -> Any:
         done = subprocess.run(
@@ -100,10 +106,7 @@ def test_ask(metis: Metis, documents: Any) -> None:
     answer, _, sources = told.stdout.rpartition("\n\n")
     assert answer.strip()
     assert sources.startswith("[1] ")
-    told = metis("ask", "How many days of annual leave are there?", "-o", "json")
-    body = json.loads(told.stdout)
-    assert body["answer"]
-    assert {s["document_name"] for s in body["sources"]} & {"leave-policy.md"}
+    assert "leave-policy.md" in sources
 
 
 def test_plan_tells_what_then_happens(metis: Metis, cluster: Any, umbrella: str) -> None:

@@ -96,9 +96,7 @@ async def _desired(owner: Owner, values: Mapping[str, Any]) -> dict[Key, Object]
         return manifests.build(rendered, owner)
     except HelmUnavailableError as error:
         raise CommandError(
-            f"{error}.",
-            "Put helm 4 on the PATH, set METIS_HELM to it, or plan inside of the operator: "
-            "kubectl exec -i deploy/metis-operator -- metis plan -f - <metisrag.yaml",
+            f"{error}.", "A plan takes helm 4: put it on the PATH, or set METIS_HELM to it."
         ) from error
     except ManifestError as error:
         raise CommandError(str(error), "Use the same version here as in the cluster.") from error
