@@ -47,7 +47,7 @@ class App:
                     await response.aread()
                     raise _refusal(response)
                 yield events(response.aiter_lines())
-        except (httpx2.HTTPError, OSError) as error:
+        except httpx2.HTTPError as error:
             said = str(error) or type(error).__name__
             raise CommandError(f"The app cannot be reached ({said}).", "See: status") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -39,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MetisOperatorError as error:
         terminal.error(str(error))
         return Exit.FAILED
-    except BrokenPipeError:  # the reader has seen enough
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader has seen enough, and Python must not try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
     except (KeyboardInterrupt, asyncio.CancelledError):
         return Exit.INTERRUPTED

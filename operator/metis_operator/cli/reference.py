@@ -17,8 +17,8 @@ _HEAD = f"""# `{PROGRAM}`
 
 The commands for those who look after MetisRAGs. They are the same as `metis …` after
 `uv tool install` or `pip install`, and as `python -m metis_operator …`. In the operator's pod, with
-its few rights, `kubectl exec deploy/metis-operator -- metis status` works. kubectl makes the connection, so a
-kubeconfig that works for kubectl works here.
+its few rights, `kubectl exec deploy/metis-operator -- metis status` works. kubectl makes the
+connection, so a kubeconfig that works for kubectl works here.
 """
 _VARIABLES = (
     ("KUBECONFIG", "kubeconfig file, as for kubectl"),

@@ -130,7 +130,7 @@ def _answered(path: str) -> Iterator[None]:
     """Turn the failure to get any answer into a ClusterError."""
     try:
         yield
-    except (httpx2.HTTPError, OSError) as error:
+    except httpx2.HTTPError as error:
         said = str(error) or type(error).__name__
         raise ClusterError(f"Cannot get {path}: no answer ({said}).") from error
 

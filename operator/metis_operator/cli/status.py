@@ -7,7 +7,7 @@ import asyncio
 import json
 import shutil
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from ..core.objects import Object
 from .command import Context
@@ -77,21 +77,20 @@ def _lines(context: Context, session: Session, resources: list[Object]) -> list[
     return [f"There is no MetisRAG in namespace {session.namespace}. In all: status -A"]
 
 
-async def _watch(context: Context, session: Session) -> None:
-    """Show each change until interrupted. On a terminal it stays in place."""
+async def _watch(context: Context, session: Session) -> NoReturn:
+    """Show each change until interrupted. On a terminal it stays in place, and ages go on."""
+    terminal = context.terminal
+    in_place = terminal.interactive and not context.as_json
     shown, height = "", 0
     while True:
         resources = await _find(context, session)
-        if context.as_json:
-            text = json.dumps({"items": [summary(r) for r in resources]}, ensure_ascii=False)
-        else:
-            lines = _lines(context, session, resources)
-            if context.terminal.interactive:
-                lines = lines[: shutil.get_terminal_size().lines - 1]
-            text = "\n".join(lines)
-        if text != shown:
-            if context.terminal.interactive and not context.as_json:
-                context.terminal.print(f"\x1b[{height}F\x1b[J" if height else "", end="")
-            context.terminal.print(text)
-            shown, height = text, text.count("\n") + 1
+        news = json.dumps({"items": [summary(r) for r in resources]}, ensure_ascii=False)
+        lines = [news] if context.as_json else _lines(context, session, resources)
+        if in_place:
+            lines = lines[: shutil.get_terminal_size().lines - 1]
+            terminal.print(f"\x1b[{height}F\x1b[J" if height else "", end="")
+            height = len(lines)
+        if in_place or news != shown:
+            terminal.print("\n".join(lines))
+        shown = news
         await asyncio.sleep(_PAUSE)

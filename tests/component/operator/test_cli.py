@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +194,43 @@ def test_what_is_forbidden_is_said(world: World, cli: Cli, tmp_path: Path) -> No
     told = cli("status", code=Exit.FORBIDDEN)
     assert f"system:serviceaccount:{world.ns}:guest" in told.err
     assert "Ask an administrator" in told.err
+    # Doctor looks at what it may, and says what it may not.
+    findings = cli.json("doctor", "-n", world.ns)["findings"]
+    said = " ".join(f["what"] for f in findings)
+    assert "You may not list metisrags" in said
+    assert "you may not look at: " in said
+
+
+def test_doctor_on_a_bare_control_plane(world: World, cli: Cli) -> None:
+    world.create({"ollama": {"gpu": {"enabled": True}}})
+    findings = cli.json("doctor", "-n", world.ns, code=Exit.ATTENTION)["findings"]
+    faults = {f["check"]: f["what"] for f in findings if f["severity"] == "trouble"}
+    assert faults["nodes"] == "The cluster has no node."
+    assert "no default storage class" in faults["storage"]
+    assert f"{world.ns}/demo asks for 1 nvidia.com/gpu" in faults["gpu"]
+    assert "does not run" in faults["operator"]  # no kubelet has started the one of the chart
+    assert all(f["todo"] for f in findings if f["severity"] in ("trouble", "warning"))
+
+
+def test_a_watch_shows_changes_and_nothing_else(world: World, cli: Cli) -> None:
+    world.create()
+    world.until_ready()
+    environment = {**os.environ, "KUBECONFIG": str(cli.kubeconfig)}
+    environment["METIS_KUBECTL"] = str(tools.kubectl())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "metis_operator", "status", "demo", "--watch", "-o", "json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]
+        world.change({"spec": {"suspend": True}})
+        while '"Suspended"' not in lines[-1]:
+            lines.append(process.stdout.readline())
+        assert json.loads(lines[0])["items"][0]["phase"] == "Ready"
+        assert all(line != before for before, line in pairwise(lines)), lines
+    finally:
+        process.terminate()
+        assert process.wait(20) == Exit.INTERRUPTED
