@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import Dialect, Engine, event, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
@@ -36,6 +36,7 @@ PATIENCE = 3.0
 little later than the database."""
 POLL_SECONDS = 0.1
 READ_ATTEMPTS = 3
+_LOGIN = "metis_login"
 
 
 def credentials(settings: Settings) -> dict[str, str]:
@@ -89,13 +90,32 @@ def fingerprint(login: Mapping[str, Any]) -> str:
 
 
 def use_credentials(engine: Engine, settings: Settings) -> None:
-    """Have every new connection of a synchronous engine ask for user and password anew."""
+    """Have every new connection of a synchronous engine ask for user and password anew.
+
+    One of a former login is replaced, at the latest :data:`LOOK_SECONDS` after the change, before
+    it is used again.
+    """
+    current, looked_at = "", 0.0
 
     @event.listens_for(engine, "do_connect")
     def _fill_in(
         dialect: Dialect, record: ConnectionPoolEntry, args: list[Any], parameters: dict[str, Any]
     ) -> None:
-        parameters.update(credentials(settings))
+        nonlocal current, looked_at
+        found = credentials(settings)
+        current, looked_at = fingerprint(found), time.monotonic()
+        record.info[_LOGIN] = current
+        parameters.update(found)
+
+    @event.listens_for(engine, "checkout")
+    def _look(connection: Any, record: ConnectionPoolEntry, proxy: Any) -> None:
+        nonlocal current, looked_at
+        if time.monotonic() - looked_at > LOOK_SECONDS:
+            looked_at = time.monotonic()
+            with suppress(DatabaseUnavailableError):
+                current = fingerprint(credentials(settings))
+        if record.info.get(_LOGIN) != current:
+            raise DisconnectionError("the login has changed")
 
 
 class Login:

@@ -10,12 +10,12 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.core.config import Settings, load_settings
-from app.db.login import Login, read_together
-from app.db.session import AsyncSessionLocal, bind
+from app.db.login import Login, read_together, use_credentials
+from app.db.session import AsyncSessionLocal, bind, driver_url
 from app.errors import DatabaseUnavailableError
 from tests.component.mounted_secret import MountedSecret
 
@@ -127,6 +127,20 @@ async def test_a_refused_login_waits_for_the_new_one(
     assert not asking.done()
     secret.write(username=second, password="two")
     assert await asyncio.wait_for(asking, 20) == second
+
+
+def test_a_synchronous_engine_follows_too(
+    roles: tuple[Settings, str, str, str], secret: MountedSecret, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, first, second, _ = roles
+    monkeypatch.setattr("app.db.login.LOOK_SECONDS", 0.0)
+    engine = create_engine(driver_url(settings, "psycopg"))
+    use_credentials(engine, settings)
+    for name in (first, second, second, first):
+        secret.write(username=name, password="any")
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT session_user")) == name
+    engine.dispose()
 
 
 def test_files_are_read_as_of_one_moment(
