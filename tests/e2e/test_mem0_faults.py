@@ -38,9 +38,9 @@ def instance(cluster: Any) -> Iterator[str]:
         "credentials": {"image": cluster.operator_image},
     }
     cluster.helm(
-        "install", "faults", str(ROOT), "-n", NAMESPACE, "--wait", "--timeout", "4m",
+        "install", "faults", str(ROOT), "-n", NAMESPACE, "--wait", "--timeout", "8m",
         "--set", "stack.enabled=true,operator.enabled=false,instance.create=false",
-        "-f", "-", stdin=yaml.safe_dump({"stack": stack}), timeout=270,
+        "-f", "-", stdin=yaml.safe_dump({"stack": stack}), timeout=510,
     )  # fmt: skip
     yield NAMESPACE
     cluster.drop_namespace(NAMESPACE)

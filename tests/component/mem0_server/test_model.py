@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.stateful import run_state_machine_as_test as run
@@ -257,15 +257,23 @@ class Conversations(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("examples", "steps"),
+    ("examples", "steps", "phases"),
     [
-        pytest.param(6, 25, id="quick"),
-        pytest.param(150, 50, id="thorough", marks=[pytest.mark.full, pytest.mark.timeout(1800)]),
+        # What fails is told as it is; making it small takes minutes.
+        pytest.param(6, 25, (Phase.explicit, Phase.generate), id="quick"),
+        pytest.param(
+            150,
+            50,
+            tuple(Phase),
+            id="thorough",
+            marks=[pytest.mark.full, pytest.mark.timeout(1800)],
+        ),
     ],
 )
 def test_two_processes_answer_as_the_model_does(
     examples: int,
     steps: int,
+    phases: tuple[Phase, ...],
     spawn: Callable[..., Any],
     scripted_ollama: Any,
     wait: Callable[..., Any],
@@ -283,6 +291,7 @@ def test_two_processes_answer_as_the_model_does(
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
+            phases=phases,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
