@@ -22,7 +22,7 @@ from app.core.logging import get_logger
 from app.core.metrics import OUTBOX_DELIVERED, OUTBOX_FAILURES
 from app.db.session import driver
 from app.errors import AppError
-from app.rag import mem0_client
+from app.rag import mem0_client, memory
 from app.rag.mem0_errors import (
     Mem0Error,
     Mem0NotFoundError,
@@ -210,6 +210,8 @@ class Deliverer:
                 await self._failed(connection, rows[outcome.delivered], outcome.failure)
         for row in delivered:
             OUTBOX_DELIVERED.labels(row.kind).inc()
+        if len(delivered) == len(rows) < BATCH:
+            await asyncio.to_thread(memory.warm, human_id)
         return True
 
     def _deliver(self, human_id: str, rows: Sequence[Row]) -> Outcome:

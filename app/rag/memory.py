@@ -159,6 +159,11 @@ def _read(user_id: str, rows: Sequence[Row], question_id: UUID | None) -> Recoll
     )
 
 
+def warm(user_id: str) -> None:
+    """Read what the user's next question will ask for, which a delivery has just made untrue."""
+    _read(user_id, (), None)
+
+
 def _cache_figures() -> dict[str, dict[str, Any]]:
     client = mem0_client.get_mem0_client()
     return {name: asdict(figures) for name, figures in client.stats().items()} if client else {}
