@@ -66,7 +66,7 @@ async def export_human(human_id: HumanId, parts: Parts) -> StreamingResponse:
 async def _lines(parts: Parts, human: Human) -> AsyncIterator[str]:
     """Pages, so that a slow reader holds no connection; an export that ends early has no end."""
     yield _line("human", human.model_dump(mode="json"))
-    counts = {"messages": 0, "records": 0, "history": 0, "said": 0}
+    counts = {"messages": 0, "records": 0, "history": 0}
     last = ("", 0)
     while messages := await parts.recall.page(human.id, last, PAGE):
         for message in messages:
@@ -83,9 +83,14 @@ async def _lines(parts: Parts, human: Human) -> AsyncIterator[str]:
                 yield _line(kind, {name: value for name, value in row.items() if name != "seq"})
             counts[counted] += len(rows)
             after = rows[-1]["seq"]
-    for said in await parts.memories.said_by(human.id):
-        counts["said"] += 1
-        yield _line("said", said)
+    for kind, counted, few in (
+        ("said", "said", parts.memories.said_by),
+        ("entity", "entities", parts.entities.of_human),
+    ):
+        found = await few(human.id)
+        for one in found:
+            yield _line(kind, one)
+        counts[counted] = len(found)
     yield _line("end", counts)
 
 

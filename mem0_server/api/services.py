@@ -17,6 +17,7 @@ from mem0_server.metrics import Metrics
 from mem0_server.settings import Settings
 from mem0_server.store.archival import Archival
 from mem0_server.store.collections import Collections
+from mem0_server.store.entities import Entities
 from mem0_server.store.history import History
 from mem0_server.store.infer import InferJobs
 from mem0_server.store.jobs import Jobs
@@ -41,6 +42,7 @@ class Services:
     archival: Archival
     memories: Memories
     history: History
+    entities: Entities
     jobs: Jobs
     collections: Collections
     library: Library
@@ -78,6 +80,7 @@ def build(settings: Settings, keys: KeyRing) -> Services:
         archival=Archival(database),
         memories=memories,
         history=History(database),
+        entities=Entities(database),
         jobs=jobs,
         collections=collections,
         library=library,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from mem0_server.database import Connection, Database
 from mem0_server.errors import AgentNotFoundError, HumanNotFoundError
 from mem0_server.models import Agent, Deleted, Human
-from mem0_server.store.sql import count, identifier, quoted
+from mem0_server.store.entities import delete_entities
+from mem0_server.store.sql import count
 
 _PUT_AGENT = """
 INSERT INTO agents (id, name, persona) VALUES ($1, $2, $3)
@@ -81,23 +82,11 @@ class People:
             )
             if found is None:
                 raise HumanNotFoundError(human_id)
-            await _delete_entities(connection, human_id)
+            await delete_entities(connection, human_id)
             records = await connection.execute("DELETE FROM archival WHERE human_id = $1", human_id)
             messages = await connection.execute("DELETE FROM recall WHERE human_id = $1", human_id)
             await connection.execute("DELETE FROM humans WHERE id = $1", human_id)
         return Deleted(messages=count(messages), records=count(records))
-
-
-async def _delete_entities(connection: Connection, human_id: str) -> None:
-    tables = await connection.fetch(
-        "SELECT name || '_entities' AS name FROM index_collections"
-        " WHERE to_regclass(quote_ident(name || '_entities')) IS NOT NULL"
-    )
-    for table in tables:
-        await connection.execute(
-            f"DELETE FROM {identifier(table['name'])} WHERE payload->>'user_id' = $1",  # noqa: S608 - a quoted name
-            quoted(human_id),
-        )
 
 
 async def require_both(connection: Connection, agent_id: str, human_id: str) -> None:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -100,7 +101,8 @@ def test_export_has_everything_and_says_where_it_ends(client: httpx.Client) -> N
     assert [line["content"] for line in lines[1:4]] == [f"message {n}" for n in range(3)]
     assert lines[4]["data"] == {"ö": [1, None]}
     assert (lines[6]["event"], lines[6]["new_memory"]) == ("ADD", "I drink tea")
-    assert lines[7] == {"type": "end", "messages": 3, "records": 2, "history": 1, "said": 0}
+    counts = {"messages": 3, "records": 2, "history": 1, "said": 0, "entities": 0}
+    assert lines[7] == {"type": "end", **counts}
     assert client.get("/humans/nobody/export").status_code == 404
 
 
@@ -125,3 +127,24 @@ def test_an_export_that_breaks_off_shows_it(
     assert '"type": "message"' in "".join(told)
     assert '"type": "end"' not in "".join(told)
     assert client.get("/humans/ada").status_code == 200
+
+
+def test_the_names_that_mem0ai_finds_are_exported_and_deleted(
+    client: httpx.Client, query: Callable[..., list[tuple[Any, ...]]], wait: Callable[..., Any]
+) -> None:
+    wait(lambda: client.get("/status").json()["embeddings"]["status"] == "ok", "the index")
+    ((name,),) = query("SELECT name FROM index_collections")
+    query(f"CREATE TABLE {name}_entities (id uuid PRIMARY KEY, vector vector(64), payload jsonb)")
+    for human in ("ada", "ada2"):
+        query(
+            f"INSERT INTO {name}_entities (id, payload) SELECT gen_random_uuid(), %s::jsonb",
+            json.dumps(
+                {"data": "Vienna", "entity_type": "GPE", "user_id": human, "linked_memory_ids": []}
+            ),
+        )
+    told = [json.loads(line) for line in client.get("/humans/ada/export").text.splitlines()]
+    assert {"type": "entity", "name": "Vienna", "kind": "GPE", "memories": []} in told
+    assert told[-1]["entities"] == 1
+    assert client.delete("/humans/ada").status_code == 200
+    assert query(f"SELECT payload->>'user_id' FROM {name}_entities") == [("ada2",)]
+    query(f"DROP TABLE {name}_entities")

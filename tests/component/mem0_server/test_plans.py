@@ -188,6 +188,7 @@ async def everything(parts: Services, collection: Any, some: list[UUID]) -> None
     await memories.add(run, [memory], said, collection)
     await memories.last_said(run)
     await memories.said_by("h7")
+    await parts.entities.of_human("h7")
     for one in (Scope("h7"), Scope(None, "a7"), Scope(None, None, "r6"), scope, run):
         await memories.newest(one, 20)
         await parts.jobs.is_waited_for(name, one)
@@ -225,7 +226,14 @@ async def test_no_statement_reads_a_whole_table(
     explained = ExplainedDatabase(parts.database)
     await explained.open()
     for store in (
-        *(parts.people, parts.recall, parts.archival, parts.memories, parts.history),
+        *(
+            parts.people,
+            parts.recall,
+            parts.archival,
+            parts.memories,
+            parts.history,
+            parts.entities,
+        ),
         *(parts.jobs, parts.collections, parts.inference._jobs),
     ):
         store._database = explained
