@@ -6,6 +6,7 @@ asked for; nothing else of the client library shows outside this module.
 
 from __future__ import annotations
 
+import builtins
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -33,7 +34,7 @@ from .transport import AiohttpTransport
 T = TypeVar("T")
 
 _TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
-_PAGE = 500
+_PAGE = 100
 _READS = frozenset({"get", "list", "ping"})
 
 
@@ -105,8 +106,19 @@ class Cluster:
         With them comes the resource version of the list: it knows nothing of what came later.
 
         ``kind`` must be namespaced."""
+        return await self.collect(kind, lambda obj: obj, namespace=namespace, selector=selector)
 
-        async def collect() -> tuple[list[Object], str]:
+    async def collect(
+        self,
+        kind: Kind,
+        keep: Callable[[Object], T],
+        *,
+        namespace: str | None = None,
+        selector: Mapping[str, str] | None = None,
+    ) -> tuple[builtins.list[T], str]:
+        """As ``list``, but of each object only what ``keep`` makes of it stays in memory."""
+
+        async def read() -> tuple[builtins.list[T], str]:
             found = self._client.list(
                 _resource(kind),
                 namespace=namespace or ALL_NS,
@@ -115,9 +127,9 @@ class Cluster:
             )
             # A list leaves out what each of its items is.
             what = {"apiVersion": kind.api_version, "kind": kind.kind}
-            return [what | _plain(o) async for o in found], found.resourceVersion
+            return [keep(what | _plain(o)) async for o in found], found.resourceVersion
 
-        return await self._call("list", kind.plural, collect)
+        return await self._call("list", kind.plural, read)
 
     async def ping(self, namespace: str | None = None) -> None:
         """Ask for something small; raises ClusterError when the server does not answer."""

@@ -7,6 +7,7 @@ it is back everything is looked at anew.
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import time
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from .core.objects import METISRAG, Kind
 from .core.upgrade import Upgrade
 from .core.values import get
 from .errors import ClusterError, NotFoundError
-from .observe import WATCHED, Instance, Store, selector_of
+from .observe import WATCHED, Instance, Store, pack, selector_of
 from .reconcile import Reconciler
 from .render import Renderer
 from .rotations import Rotations
@@ -181,8 +182,11 @@ class Controller:
         for kind in kinds:
             for namespace in self.namespaces:
                 try:
-                    objects, version = await self.cluster.list(
-                        kind, namespace=namespace, selector=selector_of(kind)
+                    objects, version = await self.cluster.collect(
+                        kind,
+                        functools.partial(pack, kind),
+                        namespace=namespace,
+                        selector=selector_of(kind),
                     )
                 except NotFoundError:
                     if not kind.optional:
@@ -201,8 +205,4 @@ class Controller:
         metrics.API_UP.set(int(up))
 
     def _in_phase(self, phase: Phase) -> int:
-        return sum(
-            ((self._store.resource(i) or {}).get("status") or {}).get("phase", Phase.PENDING)
-            == phase
-            for i in self._store.resources()
-        )
+        return self._store.phases[phase.value]

@@ -63,6 +63,10 @@ def kopf_settings(*, scanning: bool) -> kopf.OperatorSettings:
     settings.networking.request_timeout = 60
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 5
+    # Thousands of objects come at once when a stream begins: they pass through in pages, and what
+    # kopf keeps for each is let go at once.
+    settings.watching.chunk_size = 100
+    settings.queueing.idle_timeout = 0.1
     settings.queueing.error_delays = (1, 1, 2, 3, 5, 8, 13, 21, 30)
     for kind in WATCHED:
         selector = selector_of(kind)

@@ -1,17 +1,22 @@
 """What the operator knows of the cluster: its MetisRAGs and their children, kept in memory.
 
 Watch events and answers to our own writes feed it. A list of a whole kind corrects what a
-broken watch has missed.
+broken watch has missed. Objects are kept packed (an instance takes some 20 kB so, instead of 260)
+and unpacked when a reconcile looks at them.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+import functools
+import json
+import sys
+import zlib
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
 from .core import names, slots
+from .core.conditions import Phase
 from .core.objects import (
     METISRAG,
     OBSERVED,
@@ -22,6 +27,7 @@ from .core.objects import (
     Key,
     Kind,
     Object,
+    annotations_of,
     key_of,
     labels_of,
     meta_of,
@@ -35,6 +41,8 @@ WATCHED = (METISRAG, *RENDERED, SECRET, *OBSERVED)
 
 _POD_SPEC = ("containers", "initContainers", "nodeName")
 _CONTAINER = ("name", "image", "resources", "startupProbe", "readinessProbe")
+# What a client-side kubectl apply leaves: the whole object once more.
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _META = (
     "name",
     "namespace",
@@ -72,6 +80,9 @@ def slim(kind: Kind, obj: Mapping[str, Any]) -> Object:
     """``obj`` without what no decision needs: managed fields, most of a pod, all secret values."""
     kept = {k: v for k, v in obj.items() if k != "metadata"}
     kept["metadata"] = {k: v for k, v in meta_of(obj).items() if k in _META}
+    if _LAST_APPLIED in annotations_of(obj):
+        left = {k: v for k, v in annotations_of(obj).items() if k != _LAST_APPLIED}
+        kept["metadata"]["annotations"] = left
     if kind is SECRET:
         kept["data"] = dict.fromkeys(obj.get("data") or {}, "")
         kept["held"] = slots.held_of(obj)
@@ -89,6 +100,59 @@ def slim(kind: Kind, obj: Mapping[str, Any]) -> Object:
     return kept
 
 
+class Packed(NamedTuple):
+    """An object as it is kept: what tells it apart, whose it is, and the rest in one piece."""
+
+    key: Key
+    home: Instance | None
+    uid: str
+    version: str
+    phase: str  # of a MetisRAG
+    content: bytes
+
+    def unpacked(self) -> Object:
+        """The object, slim; not to be changed, as others may look at the same."""
+        return _unpacked(self.content)
+
+
+def pack(kind: Kind, obj: Mapping[str, Any]) -> Packed:
+    """``obj`` as the store keeps it."""
+    text = json.dumps(slim(kind, obj), separators=(",", ":"))
+    phase = str((obj.get("status") or {}).get("phase") or Phase.PENDING)
+    return Packed(
+        key_of(obj, kind),
+        _instance_of(kind, obj),
+        uid_of(obj),
+        _version(obj),
+        sys.intern(phase) if kind is METISRAG else "",
+        zlib.compress(text.encode(), 1),
+    )
+
+
+@functools.lru_cache(maxsize=256)  # enough for the reconciles in flight
+def _unpacked(content: bytes) -> Object:
+    return cast("Object", json.loads(zlib.decompress(content)))
+
+
+class Shelf(Mapping[Key, Object]):
+    """The children of one instance, a view that unpacks what is looked at."""
+
+    def __init__(self, packed: Mapping[Key, Packed]) -> None:
+        self._packed = packed
+
+    def __getitem__(self, key: Key) -> Object:
+        return self._packed[key].unpacked()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._packed
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
 class Store:
     """The objects last seen. Not to be changed by readers.
 
@@ -96,15 +160,17 @@ class Store:
     """
 
     def __init__(self) -> None:
-        self._resources: dict[Instance, Object] = {}
-        self._children: dict[Instance, dict[Key, Object]] = {}
-        self._homes: dict[Key, Instance] = {}
+        self._known: dict[Key, Packed] = {}
+        self._resources: dict[Instance, Packed] = {}
+        self._children: dict[Instance, dict[Key, Packed]] = {}
+        self.phases: Counter[str] = Counter()
         # The version at which an object was last known to be gone, by uid.
         self._gone: OrderedDict[str, str] = OrderedDict()
 
     def resource(self, instance: Instance) -> Object | None:
         """The MetisRAG, or None when there is none."""
-        return self._resources.get(instance)
+        found = self._resources.get(instance)
+        return None if found is None else found.unpacked()
 
     def resources(self) -> list[Instance]:
         """All MetisRAGs there are."""
@@ -112,31 +178,16 @@ class Store:
 
     def children(self, instance: Instance) -> Mapping[Key, Object]:
         """The known objects that carry the instance's label, a view."""
-        return MappingProxyType(self._children.get(instance, {}))
+        return Shelf(self._children.get(instance, {}))
 
     def put(self, kind: Kind, obj: Mapping[str, Any]) -> Instance | None:
         """Note ``obj`` as it is now. Gives whom that concerns, or None when it is no news.
 
         Of a child whose label names another instance now, that is the former one.
         """
-        key = key_of(obj, kind)
-        gone = self._gone.get(uid_of(obj))
-        if gone is not None and not _is_later(_version(obj), gone):
+        if not self._is_news(key_of(obj, kind), uid_of(obj), _version(obj)):
             return None
-        known = self._known(key)
-        same = known is not None and uid_of(known) == uid_of(obj)
-        if known is not None and same and not _is_later(_version(obj), _version(known)):
-            return None
-        former = self._remove(key)
-        instance = _instance_of(kind, obj)
-        if instance is None:
-            return former
-        if kind is METISRAG:
-            self._resources[instance] = slim(kind, obj)
-        else:
-            self._children.setdefault(instance, {})[key] = slim(kind, obj)
-        self._homes[key] = instance
-        return former or instance
+        return self._take(pack(kind, obj))
 
     def drop(self, kind: Kind, obj: Mapping[str, Any]) -> Instance | None:
         """Note that ``obj`` is gone, or no longer carries the labels it is chosen by."""
@@ -145,7 +196,7 @@ class Store:
     def replace(
         self,
         kind: Kind,
-        objects: Iterable[Mapping[str, Any]],
+        objects: Iterable[Packed],
         version: str,
         namespace: str | None = None,
     ) -> set[Instance]:
@@ -155,55 +206,65 @@ class Store:
         """
         concerned: set[Instance | None] = set()
         listed: set[str] = set()
-        for obj in objects:
-            listed.add(uid_of(obj))
-            concerned.add(self.put(kind, obj))
-        for key in [k for k in self._homes if k.kind is kind and namespace in (None, k.namespace)]:
-            known = self._known(key)
-            if (
-                known is not None
-                and uid_of(known) not in listed
-                and not _is_later(_version(known), version)
-            ):
-                concerned.add(self._drop(key, uid_of(known), version))
+        for packed in objects:
+            listed.add(packed.uid)
+            if self._is_news(packed.key, packed.uid, packed.version):
+                concerned.add(self._take(packed))
+        for known in list(self._known.values()):
+            if known.key.kind is not kind or namespace not in (None, known.key.namespace):
+                continue
+            if known.uid not in listed and not _is_later(known.version, version):
+                concerned.add(self._drop(known.key, known.uid, version))
         return {instance for instance in concerned if instance is not None}
 
-    def _known(self, key: Key) -> Object | None:
-        home = self._homes.get(key)
-        if home is None:
-            return None
-        if key.kind is METISRAG:
-            return self._resources.get(home)
-        return self._children.get(home, {}).get(key)
+    def _is_news(self, key: Key, uid: str, version: str) -> bool:
+        gone = self._gone.get(uid)
+        if gone is not None and not _is_later(version, gone):
+            return False
+        known = self._known.get(key)
+        return known is None or known.uid != uid or _is_later(version, known.version)
+
+    def _take(self, packed: Packed) -> Instance | None:
+        former = self._remove(packed.key)
+        if packed.home is None:
+            return former
+        self._known[packed.key] = packed
+        if packed.key.kind is METISRAG:
+            self._resources[packed.home] = packed
+            self.phases[packed.phase] += 1
+        else:
+            self._children.setdefault(packed.home, {})[packed.key] = packed
+        return former or packed.home
 
     def _drop(self, key: Key, uid: str, version: str) -> Instance | None:
         self._gone[uid] = version
         if len(self._gone) > _REMEMBERED:
             self._gone.popitem(last=False)
-        known = self._known(key)
-        if known is None or uid_of(known) != uid:
+        known = self._known.get(key)
+        if known is None or known.uid != uid:
             return None
         return self._remove(key)
 
     def _remove(self, key: Key) -> Instance | None:
         """Take the object off its shelf; gives whose it was."""
-        home = self._homes.pop(key, None)
-        if home is not None and key.kind is METISRAG:
-            self._resources.pop(home, None)
-        elif home is not None:
-            shelf = self._children[home]
+        known = self._known.pop(key, None)
+        if known is None or known.home is None:
+            return None
+        if key.kind is METISRAG:
+            del self._resources[known.home]
+            self.phases[known.phase] -= 1
+        else:
+            shelf = self._children[known.home]
             del shelf[key]
             if not shelf:
-                del self._children[home]
-        return home
+                del self._children[known.home]
+        return known.home
 
 
 def _instance_of(kind: Kind, obj: Mapping[str, Any]) -> Instance | None:
     meta = meta_of(obj)
-    if kind is METISRAG:
-        return Instance(meta["namespace"], meta["name"])
-    name = labels_of(obj).get(names.LABEL_INSTANCE)
-    return Instance(meta["namespace"], name) if name else None
+    name = meta["name"] if kind is METISRAG else labels_of(obj).get(names.LABEL_INSTANCE)
+    return Instance(sys.intern(meta["namespace"]), sys.intern(name)) if name else None
 
 
 def _version(obj: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -257,15 +256,16 @@ class Reconciler:
     @staticmethod
     def _stall_a_fight(run: Run, action: Apply) -> None:
         """Say so, and come back ever more slowly, when someone keeps undoing what is applied."""
-        times = run.memory.repairs.setdefault(action.key, deque(maxlen=_FIGHT))
         now = time.monotonic()
-        if len(times) == _FIGHT and now - times[0] < _FIGHT_SECONDS:
+        repairs = run.memory.repairs
+        times = [t for t in repairs.get(action.key, ()) if now - t < _FIGHT_SECONDS][-_FIGHT:]
+        if len(times) == _FIGHT:
             message = (
                 f"{action.key} has been changed and put back {_FIGHT} times in a row: something "
                 f"else manages it too. Stop that, or pause this MetisRAG. Last: {action.reason}"
             )
             run.stalls.append(Stall("Contested", message))
-        times.append(now)
+        repairs[action.key] = [*times, now]
 
 
 def _api_missing(key: Key) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +27,7 @@ class Memory:
     uid: str
     tolerated: dict[Key, tuple[str, frozenset[Difference]]] = field(default_factory=dict)
     dropped_fields: Mapping[str, Any] = field(default_factory=dict)
-    repairs: dict[Key, deque[float]] = field(default_factory=dict)
+    repairs: dict[Key, list[float]] = field(default_factory=dict)
     told: set[events.Topic] = field(default_factory=set)
     refusals: Refusals = field(default_factory=Refusals)
     # The generation that is on its way to Ready, and when it was first seen.

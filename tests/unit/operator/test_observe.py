@@ -4,7 +4,7 @@ from typing import Any
 
 from metis_operator.core import names
 from metis_operator.core.objects import METISRAG, POD, SECRET, SERVICE, Key
-from metis_operator.observe import Instance, Store, slim
+from metis_operator.observe import Instance, Store, pack, slim
 
 DEMO = Instance("team", "demo")
 
@@ -56,7 +56,7 @@ def test_a_list_replaces_what_was_missed() -> None:
     store = Store()
     store.put(SERVICE, service("a", uid="a"))
     store.put(SERVICE, service("b", uid="b"))
-    assert store.replace(SERVICE, [service("a", uid="a")], "5") == {DEMO}
+    assert store.replace(SERVICE, [pack(SERVICE, service("a", uid="a"))], "5") == {DEMO}
     assert [k.name for k in store.children(DEMO)] == ["a"]
     assert store.replace(SERVICE, [], "5", "elsewhere") == set()
     assert store.children(DEMO)
@@ -66,7 +66,7 @@ def test_what_went_while_a_list_or_an_answer_was_on_its_way_stays_gone() -> None
     store = Store()
     store.put(SERVICE, service(version=1))
     store.drop(SERVICE, service(version=3))
-    assert store.replace(SERVICE, [service(version=1)], "1") == set()
+    assert store.replace(SERVICE, [pack(SERVICE, service(version=1))], "1") == set()
     assert store.put(SERVICE, service(version=2)) is None
     assert not store.children(DEMO)
 
@@ -142,3 +142,24 @@ def test_of_a_pod_only_what_the_status_needs_is_kept() -> None:
     assert kept["spec"] == {"nodeName": "n", "containers": [{"name": "a", "image": "i"}]}
     assert "managedFields" not in kept["metadata"]
     assert kept["status"] == {"phase": "Running"}
+
+
+def test_phases_are_counted_and_a_view_unpacks_what_is_looked_at() -> None:
+    store = Store()
+    ready = service("demo", uid="cr") | {"status": {"phase": "Ready"}}
+    store.put(METISRAG, ready)
+    assert store.phases["Ready"] == 1
+    store.put(METISRAG, service("demo", uid="cr", version=2) | {"status": {"phase": "Failed"}})
+    assert (store.phases["Ready"], store.phases["Failed"]) == (0, 1)
+    store.drop(METISRAG, service("demo", uid="cr", version=3))
+    assert store.phases["Failed"] == 0
+    store.put(SERVICE, service() | {"spec": {"ports": [{"port": 1}]}})
+    view = store.children(DEMO)
+    assert (len(view), list(view), KEY in view) == (1, [KEY], True)
+    assert view[KEY]["spec"] == {"ports": [{"port": 1}]}
+
+
+def test_what_kubectl_left_in_an_annotation_is_not_kept_twice() -> None:
+    annotations = {"kubectl.kubernetes.io/last-applied-configuration": "{}", "mine": "1"}
+    kept = slim(METISRAG, service("demo", annotations=annotations))
+    assert kept["metadata"]["annotations"] == {"mine": "1"}
