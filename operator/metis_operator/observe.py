@@ -8,7 +8,7 @@ and unpacked when a reconcile looks at them.
 from __future__ import annotations
 
 import functools
-import json
+import pickle
 import sys
 import zlib
 from collections import Counter, OrderedDict
@@ -117,7 +117,7 @@ class Packed(NamedTuple):
 
 def pack(kind: Kind, obj: Mapping[str, Any]) -> Packed:
     """``obj`` as the store keeps it."""
-    text = json.dumps(slim(kind, obj), separators=(",", ":"))
+    content = pickle.dumps(slim(kind, obj), protocol=pickle.HIGHEST_PROTOCOL)
     phase = str((obj.get("status") or {}).get("phase") or Phase.PENDING)
     return Packed(
         key_of(obj, kind),
@@ -125,13 +125,13 @@ def pack(kind: Kind, obj: Mapping[str, Any]) -> Packed:
         uid_of(obj),
         _version(obj),
         sys.intern(phase) if kind is METISRAG else "",
-        zlib.compress(text.encode(), 1),
+        zlib.compress(content, 1),
     )
 
 
 @functools.lru_cache(maxsize=256)  # enough for the reconciles in flight
 def _unpacked(content: bytes) -> Object:
-    return cast("Object", json.loads(zlib.decompress(content)))
+    return cast("Object", pickle.loads(zlib.decompress(content)))  # noqa: S301  our own, never stored
 
 
 class Shelf(Mapping[Key, Object]):

@@ -290,7 +290,12 @@ def _summary(components: Sequence[Component]) -> str:
     said = [f"{len(components) - len(missing)} of {len(components)} components are ready."]
     troubled = [c for c in missing if c.severity is Severity.TROUBLE]
     said += [f"{c.name}: {c.message.rstrip('.')}." for c in troubled]
-    waiting = [f"{c.name} ({c.reason})" for c in missing if c.severity is not Severity.TROUBLE]
+    waiting = [
+        # A probe that fails may pass or not: whoever waits for it wants to know which.
+        f"{c.name} ({c.message.rstrip('.') if c.reason == 'NotReady' else c.reason})"
+        for c in missing
+        if c.severity is not Severity.TROUBLE
+    ]
     if waiting:
         said.append(f"On the way: {', '.join(waiting)}.")
     return " ".join(said)

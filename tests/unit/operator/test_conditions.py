@@ -57,6 +57,13 @@ def test_trouble_gives_ready_its_reason_and_its_words() -> None:
     )
 
 
+def test_a_failing_probe_is_told_in_its_own_words() -> None:
+    message = "Pod x, container app runs, but its readiness probe (GET /api/ready) fails."
+    probing = Component("app", False, "NotReady", message, 1, 0, Severity.WAITING)
+    ready = condition(told(Findings(1, [UP, probing])), "Ready")
+    assert ready["message"].endswith(f"On the way: app ({message.rstrip('.')}).")
+
+
 def test_what_was_ready_in_this_generation_is_degraded_when_it_is_not() -> None:
     ready = told(Findings(3, [UP]))
     assert told(Findings(3, [STARTING]), ready)["phase"] == Phase.DEGRADED
