@@ -32,6 +32,7 @@ EXAMPLES = (
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("question", nargs="*", help="the question (default: standard input)")
+    parser.set_defaults(rest="question")
     parser.add_argument(
         "-i",
         "--instance",

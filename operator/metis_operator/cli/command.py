@@ -106,10 +106,11 @@ def add_instance(parser: argparse.ArgumentParser) -> None:
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
     """The arguments that name a MetisRAG and components of it; see ``instances.pick_parts``."""
+    add_instance(parser)
     parser.add_argument(
-        "words",
+        "components",
         nargs="*",
-        metavar=("NAME", "COMPONENT"),
-        help="name of the MetisRAG (default: the only one in the namespace), then components: app, "
-        "mem0, ollama, metis-postgres, mem0-postgres (default: all)",
+        metavar="COMPONENT",
+        help="app, mem0, ollama, metis-postgres, mem0-postgres (default: all)",
     )
+    parser.set_defaults(rest="components")

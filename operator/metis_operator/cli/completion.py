@@ -131,14 +131,14 @@ def _positional(
 ) -> tuple[list[tuple[str, str]], bool]:
     from .instances import COMPONENTS
 
-    place = next((a for a in parser._actions if not a.option_strings), None)
-    if place is None or place.dest not in ("name", "words", "shell"):
+    places = {a.dest: a for a in parser._actions if not a.option_strings}
+    if "shell" in places:
+        return _starting(map(str, places["shell"].choices or ()), current), False
+    if "name" not in places:
         return [], False
-    if place.choices:
-        return _starting(map(str, place.choices), current), False
     given = [w for w in after if not w.startswith("-")]
     names = [] if given else _of_cluster(words, "NAME")
-    parts = COMPONENTS if place.dest == "words" else ()
+    parts = COMPONENTS if "components" in places else ()
     return _starting([*names, *(p for p in parts if p not in given)], current), False
 
 

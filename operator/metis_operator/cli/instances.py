@@ -68,23 +68,24 @@ async def pick(session: Session, name: str | None) -> Object:
     raise CommandError(what, cure, Exit.ABSENT)
 
 
-async def pick_parts(session: Session, words: Sequence[str]) -> tuple[Object, tuple[str, ...]]:
+async def pick_parts(
+    session: Session, name: str | None, parts: Sequence[str]
+) -> tuple[Object, tuple[str, ...]]:
     """The MetisRAG and the components that ``[NAME] [COMPONENT ...]`` names.
 
-    A first word that is no MetisRAG but a component means the only MetisRAG of the namespace.
+    A name that no MetisRAG has but a component means the only MetisRAG of the namespace.
 
     Raises:
         CommandError: there is no such MetisRAG, or no such component.
         ClusterError: the cluster refuses to show it.
     """
-    name, parts = (words[0], tuple(words[1:])) if words else (None, ())
-    if name in COMPONENTS and await find(session, session.namespace, name) is None:
-        name, parts = None, tuple(words)
+    if name and name in COMPONENTS and not await find(session, session.namespace, name):
+        parts, name = (name, *parts), None
     for part in parts:
         if part not in COMPONENTS:
             cure = f"The components are: {', '.join(COMPONENTS)}."
             raise CommandError(f"There is no component {part}.", cure, Exit.USAGE)
-    return await pick(session, name), parts
+    return await pick(session, name), tuple(parts)
 
 
 @contextmanager

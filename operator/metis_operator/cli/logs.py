@@ -133,7 +133,7 @@ async def run(context: Context) -> int:
     """Show them."""
     arguments = context.arguments
     async with context.connect() as session:
-        resource, parts = await pick_parts(session, arguments.words)
+        resource, parts = await pick_parts(session, arguments.name, arguments.components)
         reader = _Reader(context, session, str(meta_of(resource)["name"]), frozenset(parts))
         found = await reader.look()
         if not found and not arguments.follow:

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["complete"]:
         return completion.complete(words[2:] if words[1:2] == ["--"] else words[1:])
     program = program_name(sys.argv[0])
-    arguments = build_parser(program).parse_args(words)
+    arguments = parse(build_parser(program), words)
     terminal = Terminal.of_process(no_color=getattr(arguments, "no_color", False))
     try:
         if hasattr(arguments, "process"):
@@ -45,6 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.OK
     except (KeyboardInterrupt, asyncio.CancelledError):
         return Exit.INTERRUPTED
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a call; words after an option may go on a list that began before it."""
+    arguments, left = parser.parse_known_args(words)
+    more = [word for word in left if not word.startswith("-")]
+    if left and (more != left or not hasattr(arguments, "rest")):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        setattr(arguments, arguments.rest, [*getattr(arguments, arguments.rest), *more])
+    return arguments
 
 
 def program_name(argv0: str) -> str:

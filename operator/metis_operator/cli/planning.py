@@ -10,11 +10,12 @@ from typing import Any
 
 import yaml
 
-from ..core import conditions, credentials, manifests, names
+from ..core import conditions, credentials, manifests, names, volumes
 from ..core.objects import (
     CONFIG_MAP,
     DEPLOYMENT,
     METISRAG,
+    PVC,
     RENDERED,
     SECRET,
     Key,
@@ -59,10 +60,21 @@ async def changes_of(
     values = merge(defaults, wanted.get("spec") or {})
     desired = await _desired(owner, values)
     observed = await _observed(session, owner, desired)
+    spec = wanted.get("spec") or {}
+    grown = await _gather(_of_growth(session, e) for e in volumes.growth(desired, observed))
+    refused = [
+        Change(key_of(wanted, METISRAG), "conflict", why=s.message)
+        for s in volumes.immovable(desired, observed, spec)
+    ]
+    # As the operator does: a claim template says what the volumes are, not what they should be.
+    observed |= {c.key: obj for c, obj in grown if obj is not None}
+    desired = volumes.pinned(desired, observed)
     inventory = conditions.inventory_of((live or {}).get("status") or {}, owner.namespace)
     actions = plan(desired, observed, inventory, owner)
     found = [
         *_of_resource(live, wanted),
+        *refused,
+        *(change for change, _ in grown),
         *await _of_secrets(session, owner, desired, tie=get(values, "deletionPolicy") == "Delete"),
         *await _gather(_of_action(session, action, observed) for action in actions),
     ]
@@ -133,9 +145,11 @@ async def _defaults(session: Session, namespace: str) -> tuple[Mapping[str, Any]
 async def _observed(session: Session, owner: Owner, desired: Iterable[Key]) -> dict[Key, Object]:
     """What there is of the desired objects, and what carries the instance's labels."""
     labels = {names.LABEL_MANAGED_BY: names.FIELD_MANAGER, names.LABEL_INSTANCE: owner.name}
-    lists = await _gather(_list(session, kind, owner.namespace, labels) for kind in RENDERED)
+    ours = {names.LABEL_NAME: names.PRODUCT, names.LABEL_INSTANCE: owner.name}
+    kinds = {**dict.fromkeys(RENDERED, labels), PVC: ours}
+    lists = await _gather(_list(session, k, owner.namespace, by) for k, by in kinds.items())
     found: dict[Key, Object] = {}
-    for kind, objects in zip(RENDERED, lists, strict=True):
+    for kind, objects in zip(kinds, lists, strict=True):
         found |= {key_of(obj, kind): obj for obj in objects}
     missing = [key for key in desired if key not in found]
     others = await _gather(session.cluster.get(key) for key in missing)
@@ -189,6 +203,19 @@ async def _of_secrets(
         why = "goes when the MetisRAG goes" if tie else "outlives the MetisRAG"
         found.append(Change(key, "change", fields, why if "ownerReferences" in meta else ""))
     return found
+
+
+async def _of_growth(session: Session, expand: volumes.Expand) -> tuple[Change, Object | None]:
+    """A volume that grows, and its claim then; or why it does not."""
+    wanted = {"spec": {"resources": {"requests": {"storage": expand.size}}}}
+    try:
+        claim = await session.rest.dry_merge(expand.key, wanted)
+    except ClusterError as error:
+        if error.code in _NOT_ABOUT_IT - {403}:
+            raise
+        return Change(expand.key, "conflict", why=expand.refused(error.said).message), None
+    field = Field("spec.resources.requests.storage", expand.have, expand.size)
+    return Change(expand.key, "change", [field], "the volume grows, its data stays"), claim
 
 
 async def _of_action(

@@ -84,8 +84,6 @@ def _row(action: argparse.Action) -> str:
 
 
 def _metavar(action: argparse.Action) -> str:
-    if isinstance(action.metavar, tuple):
-        return " ".join(f"[{m}]" for m in action.metavar)
     return str(action.metavar or action.dest)
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 import httpx2
 
 from ..core.objects import Key, Kind, Object
+from ..core.pods import shorten
 from ..errors import ClusterError, ConflictError, NotFoundError
 
 _JSON = "application/json"
@@ -140,10 +141,14 @@ def _refusal(verb: str, path: str, answer: httpx2.Response) -> ClusterError:
     cause = httpx2.HTTPStatusError(str(code), request=answer.request, response=answer)
     try:
         status = answer.json()
-        said, reason = str(status.get("message") or code), str(status.get("reason") or "")
+        message = str(status.get("message") or code)
+        # Before this the API server quotes the whole object, secrets of its spec included.
+        said = message.rpartition("strict decoding error: ")[2]
+        reason = str(status.get("reason") or "")
     except ValueError:
         said, reason = f"{path}: {' '.join(answer.text.split())[:300] or code}", ""
     kind = {404: NotFoundError, 409: ConflictError}.get(code, ClusterError)
-    error = kind(said[:1].upper() + said[1:], code=code, reason=reason)
+    said = shorten(said)
+    error = kind(said[:1].upper() + said[1:], code=code, reason=reason, said=said)
     error.__cause__ = cause
     return error

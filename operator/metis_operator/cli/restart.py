@@ -38,7 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 async def run(context: Context) -> int:
     """Stamp the pod templates."""
     async with context.connect() as session:
-        resource, parts = await pick_parts(session, context.arguments.words)
+        arguments = context.arguments
+        resource, parts = await pick_parts(session, arguments.name, arguments.components)
         name = meta_of(resource)["name"]
         chosen = await _workloads(session, name, parts)
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

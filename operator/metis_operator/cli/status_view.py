@@ -188,16 +188,21 @@ def _models(resource: Object) -> Iterator[str]:
 
 
 def _rotations(status: Mapping[str, Any], now: datetime) -> Iterator[str]:
-    """Each rotation of a credential that is under way, or planned, or has something to say."""
-    for rotation in status.get("rotation") or ():
-        what, phase = rotation.get("component"), rotation.get("phase")
-        said = f": {rotation['message']}" if rotation.get("message") else ""
-        if phase != "Idle":
-            lasting = since(rotation.get("phaseSince"), now)
-            yield f"{what} {phase}{f' for {lasting}' if lasting else ''}{said}"
-        elif rotation.get("next") or said:
-            due = until(rotation.get("next"), now)
-            yield f"{what}{f' next in {due}' if due else ''}{said}"
+    """Each rotation under way or with something to say; when there is none, which is the next."""
+    rotations = list(status.get("rotation") or ())
+    for rotation in rotations:
+        active, message = rotation.get("phase") != "Idle", rotation.get("message")
+        lasting = since(rotation.get("phaseSince"), now) if active else ""
+        words = [str(rotation.get("component"))]
+        words += [str(rotation.get("phase"))] if active else []
+        words += [f"for {lasting}"] if lasting else []
+        if active or message:
+            yield " ".join(words) + (f": {message}" if message else "")
+            rotations = []
+    planned = [r for r in rotations if r.get("next")]
+    if planned:
+        soonest = min(planned, key=lambda r: str(r["next"]))
+        yield f"next {soonest.get('component')}, in {until(soonest['next'], now)}"
 
 
 def _phase(status: Mapping[str, Any]) -> str:

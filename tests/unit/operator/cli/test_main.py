@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 from metis_operator.cli.exits import MEANING, Exit
-from metis_operator.cli.main import COMMANDS, build_parser, main, program_name
+from metis_operator.cli.main import COMMANDS, build_parser, main, parse, program_name
 from metis_operator.cli.terminal import Terminal
 
 
@@ -45,6 +45,24 @@ def test_every_command_explains_itself_and_its_examples_are_valid(command: objec
     assert command.EXAMPLES  # type: ignore[attr-defined]
     for words, _ in command.EXAMPLES:  # type: ignore[attr-defined]
         assert parser.parse_args(shlex.split(words)).command is command
+
+
+@pytest.mark.parametrize("name", ["", *(c.NAME for c in COMMANDS), "run", "completion"])
+def test_help_can_be_read(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*name.split(), "--help"])
+    assert ended.value.code == 0
+    assert "usage: " in capsys.readouterr().out
+
+
+def test_words_may_follow_an_option() -> None:
+    parser = build_parser("metis")
+    found = parse(parser, ["logs", "demo", "-f", "app", "-n", "x", "mem0"])
+    assert (found.name, found.components) == ("demo", ["app", "mem0"])
+    assert parse(parser, ["ask", "a", "-n", "x", "b"]).question == ["a", "b"]
+    for words in (["status", "a", "-A", "b"], ["logs", "a", "--fellow"]):
+        with pytest.raises(SystemExit):
+            parse(parser, words)
 
 
 def test_colour_needs_a_terminal_and_consent() -> None:

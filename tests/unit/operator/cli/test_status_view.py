@@ -145,5 +145,6 @@ def test_models_on_their_way_and_rotations_are_told() -> None:
     assert found[1:] == [
         "├─ · models    chat gemma (40 %), embedding nomic",
         "├─ · upgrade   Waiting",
-        "└─ · rotation  mem0-key Switching for 10s; mem0-db next in 30d",
+        "└─ · rotation  mem0-key Switching for 10s",
     ]
+    assert shown(resource(rotation=rotation[1:]))[-1] == "└─ · rotation  next mem0-db, in 30d"
