@@ -22,8 +22,8 @@ class Terms:
     holds it may so be gone for ``duration`` plus twice ``interval`` before another one leads.
     """
 
-    duration: int = 9
-    deadline: float = 6.0
+    duration: int = 10
+    deadline: float = 7.5
     interval: float = 1.5
 
 

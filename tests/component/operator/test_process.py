@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.component.operator.control_plane import install_role
+from tests.component.operator.harness import OPERATOR_NAMESPACE
 from tests.component.operator.world import World
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/metisrags.metisrag.dev"
@@ -98,23 +100,45 @@ def test_it_waits_for_an_api_server_and_can_be_stopped_meanwhile(
     wait(operator.is_ready, timeout=60)
 
 
-def test_one_namespace_only(world: World, wait: Callable[..., Any]) -> None:
-    operator = world.operator
-    other = World(world.api, operator, f"{world.ns}-other")
-    world.api.call("POST", "/api/v1/namespaces", json={"metadata": {"name": other.ns}})
+CLUSTER_WIDE = ("clusterrolebindings", "clusterroles")
+
+
+@pytest.fixture
+def namespaced(world: World) -> Iterator[None]:
+    """The operator has the role for the test's namespace, and none in the cluster."""
+    operator, rbac = world.operator, "/apis/rbac.authorization.k8s.io/v1"
     operator.stop()
-    operator.env["METIS_WATCH_NAMESPACE"] = world.ns
-    try:
-        operator.start()
-        other.create(name="unseen")
-        world.create()
-        world.until_ready()
-        assert other.resource("unseen")["status"] == {"observedGeneration": -1}
-    finally:
-        operator.stop()
-        del operator.env["METIS_WATCH_NAMESPACE"]
-    operator.start()
-    wait(lambda: other.resource("unseen")["status"]["observedGeneration"] == 1)
+    for kind in CLUSTER_WIDE:
+        for found in world.api.call("GET", f"{rbac}/{kind}")["items"]:
+            name = found["metadata"]["name"]
+            if name.startswith(f"{OPERATOR_NAMESPACE}-op-operator"):
+                world.api.call("DELETE", f"{rbac}/{kind}/{name}")
+    install_role(world.api, "--set", f"watchNamespace={world.ns},crd.manage=false")
+    operator.env |= {"METIS_WATCH_NAMESPACE": world.ns, "METIS_CRD_FILE": ""}
+    yield
+    operator.stop()
+    for name in ("METIS_WATCH_NAMESPACE", "METIS_CRD_FILE"):
+        del operator.env[name]
+    install_role(world.api)
+
+
+def test_one_namespace_only_with_a_role_in_it_alone(
+    world: World, namespaced: None, wait: Callable[..., Any]
+) -> None:
+    other = World(world.api, world.operator, f"{world.ns}-other")
+    world.api.call("POST", "/api/v1/namespaces", json={"metadata": {"name": other.ns}})
+    before = len(world.api.operator_calls())
+    world.operator.start()
+    other.create(name="unseen")
+    world.create()
+    world.until_ready()
+    assert other.resource("unseen")["status"] == {"observedGeneration": -1}
+    refused = [
+        e["requestURI"]
+        for e in world.api.operator_calls()[before:]
+        if e["responseStatus"]["code"] == 403
+    ]
+    assert refused == [], "it asks for nothing beyond its role"
     world.api.delete("MetisRAG", other.ns, "unseen")
 
 
