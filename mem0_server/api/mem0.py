@@ -83,7 +83,9 @@ async def list_memories(
     return Mem0Memories(results=[_shown(memory) for memory in found])
 
 
-@router.get("/memories/{memory_id}", response_model_exclude_unset=True, responses=documented(404))
+@router.get(
+    "/memories/{memory_id}", response_model_exclude_unset=True, responses=documented(404, 503)
+)
 async def get_memory(memory_id: UUID, parts: Parts) -> Mem0Memory:
     """One memory."""
     found = await parts.memories.by_ids([memory_id])

@@ -102,9 +102,8 @@ class Indexer:
             try:
                 collection = await self.open()
                 await self._look_after(collection)
-                while await self.drain(collection):
-                    wait = RETRY_SECONDS
-                await self._sleep(self._settings.index_poll)
+                if not await self.drain(collection):
+                    await self._sleep(self._settings.index_poll)
                 wait = RETRY_SECONDS
             except Mem0ServerError as error:
                 log.warning("index_waits", code=error.code, reason=error.message, seconds=wait)
