@@ -170,13 +170,16 @@ def trees(changes: Sequence[Change]) -> list[Node]:
 
 def _tree(change: Change) -> Node:
     sign, style = _SIGNS[change.action]
+    fields = [Node(cells=[f"{f.path}: {_words(f)}"], styles=(_style(f),)) for f in change.fields]
+    if change.action == "conflict":
+        return Node(
+            [sign, str(change.key)], styles=(style, "strong"), children=[Node([change.why])]
+        )
     words = [change.why, "its pods are replaced" if change.restarts else ""]
     return Node(
         cells=[sign, str(change.key), "; ".join(w for w in words if w)],
         styles=(style, "strong", "dim"),
-        children=[
-            Node(cells=[f"{f.path}: {_words(f)}"], styles=(_style(f),)) for f in change.fields
-        ],
+        children=fields,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core import names
 from ..core.compare import quantity
-from ..core.conditions import READY, condition
+from ..core.conditions import READY, STALLED, condition
 from ..core.health import values_key
 from ..core.manifests import component_of
 from ..core.objects import Object, annotations_of, labels_of, meta_of
@@ -139,7 +139,7 @@ def instances(facts: Facts) -> Iterator[Finding]:
             if operator_of(facts.operators or (), str(namespace)):
                 yield warning("instance", what, f"Look again in a moment: {see}")
         elif needs_attention(resource):
-            what = f"{_name(resource)} is not ready: {ready.get('message')}"
+            what = f"{_name(resource)} is not ready: {_cause(resource)}"
             waits = ready.get("reason") == "Progressing"
             yield (warning if waits else trouble)("instance", what, see)
         else:
@@ -149,6 +149,17 @@ def instances(facts: Facts) -> Iterator[Finding]:
         yield info("instance", "there is no MetisRAG")
     elif well:
         yield fine("instance", f"{well} of {total} MetisRAGs are as their specs ask")
+
+
+def _cause(resource: Object) -> str:
+    """Why it is not ready, in few words: what its pods suffer from is told by another check."""
+    status = resource.get("status") or {}
+    stalled = condition(status, STALLED)
+    if stalled.get("status") == "True":
+        return str(stalled.get("message"))
+    parts = [c for c in status.get("components") or () if not c.get("ready")]
+    named = ", ".join(f"{c.get('name')} ({c.get('reason')})" for c in parts)
+    return f"{named}." if named else str(condition(status, READY).get("message"))
 
 
 def pods(facts: Facts) -> Iterator[Finding]:

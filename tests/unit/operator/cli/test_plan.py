@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from metis_operator.cli.changes import Change, Field, as_json, compared, of_apply, short, verdict
+from metis_operator.cli.changes import (
+    Change,
+    Field,
+    as_json,
+    compared,
+    of_apply,
+    short,
+    trees,
+    verdict,
+)
 from metis_operator.cli.exits import CommandError
+from metis_operator.cli.layout import tree
 from metis_operator.cli.plan import patch_of, three_way
+from metis_operator.cli.terminal import Terminal
 from metis_operator.core.objects import DEPLOYMENT, SECRET, SERVICE, Key
 
 
@@ -126,3 +138,9 @@ def test_the_verdict_counts() -> None:
 )
 def test_values_are_short(value: Any, text: str) -> None:
     assert short(value) == text
+
+
+def test_what_is_in_the_way_says_why_below() -> None:
+    change = Change(Key(SERVICE, "ns", "x"), "conflict", why="it belongs to someone")
+    terminal = Terminal(io.StringIO(), io.StringIO())
+    assert tree(trees([change]), terminal) == ["!  Service/x", "└─ it belongs to someone"]
