@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
-from fastapi import FastAPI, Security
-from fastapi.security import APIKeyHeader
+from fastapi import FastAPI
 
 from mem0_server import __version__
 from mem0_server.api import conversation, errors, health, mem0, people
 from mem0_server.api.errors import documented
-from mem0_server.api.middleware import Gate
+from mem0_server.api.middleware import OPEN, Gate
 from mem0_server.api.services import build
 from mem0_server.keys import KeyRing
 from mem0_server.settings import Settings
 
-# The gate checks the key; this only tells OpenAPI about it.
-_KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
+_KEY = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -56,10 +55,28 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    app.include_router(health.open_router)
     refusals = documented(401, 413, 422)
-    for router in (health.router, people.router, conversation.router, mem0.router):
-        app.include_router(router, dependencies=[Security(_KEY)], responses=refusals)
+    # A route is found by trying one after the other: those that each chat needs come first.
+    for router in (conversation.router, mem0.router, people.router, health.router):
+        app.include_router(router, responses=refusals)
+    app.include_router(health.open_router)
     errors.install(app)
     app.add_middleware(Gate, services=services)
+    _document_key(app)
     return app
+
+
+def _document_key(app: FastAPI) -> None:
+    """Tell OpenAPI about the key. The gate checks it; a dependency would cost every request."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = made()
+        schema["components"]["securitySchemes"] = {"APIKeyHeader": _KEY}
+        for path, operations in schema["paths"].items():
+            if path not in OPEN:
+                for operation in operations.values():
+                    operation["security"] = [{"APIKeyHeader": []}]
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # the documented way to extend it

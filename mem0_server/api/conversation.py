@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel
 
 from mem0_server.api.errors import documented
-from mem0_server.api.services import Parts
+from mem0_server.api.services import Parts, services_of
 from mem0_server.errors import InvalidInputError
 from mem0_server.models import (
     MEM0_KIND,
@@ -39,11 +40,13 @@ IdempotencyKey = Annotated[
     ),
 ]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+_JSON = "application/json"
 
 
 @router.post(
     "/recall",
     status_code=201,
+    response_model=Message,
     responses={
         200: {"model": Message, "description": "Stored before under this key"},
         **documented(404, 409, 503),
@@ -53,11 +56,11 @@ async def append(
     agent_id: AgentId,
     human_id: HumanId,
     body: MessageBody,
-    parts: Parts,
-    response: Response,
+    request: Request,
     idempotency_key: IdempotencyKey = None,
-) -> Message:
+) -> Response:
     """Append a message to the conversation."""
+    parts = services_of(request)
     wanted = parts.settings.infer_on_append if body.infer is None else body.infer
     infer = wanted and body.role in READ_ROLES
     message, new = await parts.recall.append(
@@ -65,24 +68,22 @@ async def append(
     )
     if infer:
         parts.inference.wake()
-    if not new:
-        response.status_code = 200
-    return message
+    return _json(message, 201 if new else 200)
 
 
-@router.get("/recall", responses=documented(404, 503))
+@router.get("/recall", response_model=Messages, responses=documented(404, 503))
 async def recall(
     agent_id: AgentId,
     human_id: HumanId,
-    parts: Parts,
+    request: Request,
     limit: Limit = 10,
     before: Annotated[
         int | None, Query(ge=0, le=2**63 - 1, description="Only messages older than this id")
     ] = None,
-) -> Messages:
+) -> Response:
     """The newest messages, oldest first."""
-    found = await parts.recall.newest(agent_id, human_id, limit, before)
-    return Messages.model_construct(messages=found)
+    found = await services_of(request).recall.newest(agent_id, human_id, limit, before)
+    return _json(Messages.model_construct(messages=found))
 
 
 @router.post(
@@ -141,3 +142,8 @@ async def search(
     hits = await parts.indexer.search(query, scope, body.kind, body.limit)
     scores = {hit.record_id: hit.score for hit in hits}
     return FoundRecords(records=await parts.archival.found(agent_id, human_id, scores))
+
+
+def _json(content: BaseModel, status: int = 200) -> Response:
+    """An answer that is of its model already: written out once, and not checked again."""
+    return Response(content.__pydantic_serializer__.to_json(content), status, media_type=_JSON)

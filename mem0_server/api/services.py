@@ -91,9 +91,14 @@ def build(settings: Settings, keys: KeyRing) -> Services:
     )
 
 
-async def _services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
+    """The parts, for a route that every chat needs: a dependency costs each request."""
     services: Services = request.app.state.services
     return services
+
+
+async def _services(request: Request) -> Services:
+    return services_of(request)
 
 
 Parts = Annotated[Services, Depends(_services)]

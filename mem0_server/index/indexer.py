@@ -206,11 +206,9 @@ class Indexer:
 
     async def _catch_up(self, collection: Collection, scope: Scope) -> None:
         """Index what waits in ``scope``, so that a search sees its caller's own writes."""
-        while True:
+        while await self._jobs.is_waited_for(collection.name, scope):
             if await self.drain(collection, scope):
                 continue
-            if not await self._jobs.is_waited_for(collection.name, scope):
-                return
             await asyncio.sleep(0.02)  # another task or replica is at it
 
     async def drain(self, collection: Collection, scope: Scope | None = None) -> int:

@@ -20,7 +20,7 @@ _APPEND_AND_INFER = f"""
 WITH message AS ({_APPEND}), job AS (
     INSERT INTO infer_jobs (message_id, agent_id, human_id) SELECT id, $1, $2 FROM message
 )
-SELECT id, role, content, created_at FROM message
+SELECT id, role, content, idempotency_key, created_at FROM message
 """  # noqa: S608 - our own text
 _APPENDED = """
 SELECT id, role, content, idempotency_key, created_at FROM recall
