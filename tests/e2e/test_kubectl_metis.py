@@ -65,7 +65,7 @@ def test_status_inside_of_the_operator(cluster: Any, umbrella: str) -> None:
 
 
 def test_doctor_finds_a_healthy_cluster_healthy(metis: Metis) -> None:
-    told = metis("doctor", "-A")
+    told = metis("doctor")
     assert "✗" not in told.stdout
     assert "✓ storage" in told.stdout
     assert "✓ operator  metis/metis-operator" in told.stdout

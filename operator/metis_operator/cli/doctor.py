@@ -16,8 +16,9 @@ SUMMARY = "find the common faults, and say what to do about each"
 DESCRIPTION = (
     "Looks at the cluster (version, nodes, storage classes, GPUs, DNS, network policies, clocks), "
     "at the CRD and the operator, at the MetisRAGs with their pods, volumes and quotas, and at "
-    "what you may do. Needs neither a MetisRAG nor the operator, and changes nothing. Ends with 2 "
-    "when there is trouble."
+    "what you may do. Needs neither a MetisRAG nor the operator, and changes nothing. Without -n "
+    "it looks at all namespaces, or, where you may not, at yours. Ends with 2 when there is "
+    "trouble."
 )
 EXAMPLES = (
     ("doctor", "the cluster and all MetisRAGs on it"),
@@ -48,19 +49,15 @@ _MARKS = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    parser.add_argument(
-        "-A", "--all-namespaces", action="store_true", help="in all namespaces (the default)"
-    )
+    """It has no arguments of its own."""
 
 
 async def run(context: Context) -> int:
     """Look, and tell."""
     from .looking import gather
 
-    chosen = None if context.arguments.all_namespaces else context.arguments.namespace
     async with context.connect() as session:
-        facts = await gather(session, chosen)
+        facts = await gather(session, context.arguments.namespace)
     found = diagnose(facts, CHECKS)
     _show(context, found)
     bad = any(f.severity is Severity.TROUBLE for f in found)
