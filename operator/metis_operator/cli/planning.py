@@ -30,6 +30,7 @@ from ..core.plan import Action, Apply, Conflict, Prune, plan
 from ..core.values import get, merge
 from ..errors import ClusterError, ManifestError, NotFoundError
 from ..render import HelmUnavailableError, Renderer
+from ..rotation_subject import follows_of
 from . import changes as view
 from .changes import Change, Field
 from .exits import CommandError
@@ -75,7 +76,7 @@ async def changes_of(
         *_of_resource(live, wanted),
         *refused,
         *(change for change, _ in grown),
-        *await _of_secrets(session, owner, desired, tie=get(values, "deletionPolicy") == "Delete"),
+        *await _of_secrets(session, owner, desired, values),
         *await _gather(_of_action(session, action, observed) for action in actions),
     ]
     return [c for c in found if c is not None], remarks
@@ -178,9 +179,10 @@ def _of_resource(live: Object | None, wanted: Object) -> list[Change]:
 
 
 async def _of_secrets(
-    session: Session, owner: Owner, desired: Mapping[Key, Object], *, tie: bool
+    session: Session, owner: Owner, desired: Mapping[Key, Object], values: Mapping[str, Any]
 ) -> list[Change]:
-    """The generated Secrets; of their values nothing is known here."""
+    """The generated Secrets, and those that copy one of the user's; no value is known here."""
+    tie = get(values, "deletionPolicy") == "Delete"
     mounted = manifests.mounted_secrets(desired.values())
     wanted = [p for p in credentials.ALL if credentials.secret_name(owner.name, p) in mounted]
     keys = {p: Key(SECRET, owner.namespace, credentials.secret_name(owner.name, p)) for p in wanted}
@@ -190,18 +192,24 @@ async def _of_secrets(
         for k, obj in zip(keys.values(), live, strict=True)
         if obj is not None
     }
-    found = []
+    follows = {keys[p]: name for p, name in follows_of(values).items() if p in keys}
+    found = [
+        Change(key, "add", why=f"a copy of Secret {name}")
+        for key, name in follows.items()
+        if key.name not in known
+    ]
+    own = [p for p in wanted if keys[p] not in follows]
     for action in credentials.plan(
-        owner.name, owner.namespace, wanted, known, lambda _: view.HIDDEN, owner=owner, tie=tie
+        owner.name, owner.namespace, own, known, lambda _: view.HIDDEN, owner=owner, tie=tie
     ):
         key = Key(SECRET, owner.namespace, action.name)
         if isinstance(action, credentials.Create):
             found.append(Change(key, "add", why="generated"))
             continue
         fields = [Field(f"data.{k}", None, view.HIDDEN) for k in action.patch.get("data") or {}]
-        meta = action.patch["metadata"]
+        tied = "ownerReferences" in action.patch["metadata"]
         why = "goes when the MetisRAG goes" if tie else "outlives the MetisRAG"
-        found.append(Change(key, "change", fields, why if "ownerReferences" in meta else ""))
+        found.append(Change(key, "change", fields, why if tied else ""))
     return found
 
 

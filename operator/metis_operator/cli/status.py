@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from ..core.objects import Object
+from ..errors import ClusterError
 from .command import Context
 from .exits import Exit
 from .instances import every, pick
@@ -81,9 +82,19 @@ async def _watch(context: Context, session: Session) -> NoReturn:
     """Show each change until interrupted. On a terminal it stays in place, and ages go on."""
     terminal = context.terminal
     in_place = terminal.interactive and not context.as_json
-    shown, height = "", 0
+    shown, height, away = "", 0, False
     while True:
-        resources = await _find(context, session)
+        try:
+            resources = await _find(context, session)
+        except ClusterError as error:
+            if error.permanent:
+                raise
+            if not away:
+                terminal.note(f"note: {session.place} does not answer, trying again")
+            away = True
+            await asyncio.sleep(_PAUSE)
+            continue
+        away = False
         news = json.dumps({"items": [summary(r) for r in resources]}, ensure_ascii=False)
         lines = [news] if context.as_json else _lines(context, session, resources)
         if in_place:

@@ -18,7 +18,7 @@ from metis_operator.cli.exits import Exit
 from metis_operator.cli.main import main
 
 from hack import tools
-from tests.component.operator.harness import ADMIN, OPERATOR_NAMESPACE, ROOT, Api, Operator
+from tests.component.operator.harness import ADMIN, OPERATOR_NAMESPACE, ROOT, Api, Operator, Wire
 from tests.component.operator.world import World
 
 
@@ -212,21 +212,30 @@ def test_doctor_on_a_bare_control_plane(world: World, cli: Cli) -> None:
     assert all(f["todo"] for f in findings if f["severity"] in ("trouble", "warning"))
 
 
-def test_a_watch_shows_changes_and_nothing_else(world: World, cli: Cli) -> None:
+def test_a_watch_shows_changes_and_nothing_else(
+    world: World, installed: None, tmp_path: Path
+) -> None:
     world.create()
     world.until_ready()
-    environment = {**os.environ, "KUBECONFIG": str(cli.kubeconfig)}
+    wire = Wire(int(world.api.url.rsplit(":", 1)[1]))
+    path = kubeconfig(tmp_path, world.api, world.ns, port=wire.port)
+    environment = {**os.environ, "KUBECONFIG": str(path)}
     environment["METIS_KUBECTL"] = str(tools.kubectl())
     process = subprocess.Popen(
         [sys.executable, "-m", "metis_operator", "status", "demo", "--watch", "-o", "json"],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env=environment,
     )
     try:
         assert process.stdout is not None
+        assert process.stderr is not None
         lines = [process.stdout.readline()]
+        wire.cut()
+        assert "does not answer, trying again" in process.stderr.readline()
         world.change({"spec": {"suspend": True}})
+        wire.mend()
         while '"Suspended"' not in lines[-1]:
             lines.append(process.stdout.readline())
         assert json.loads(lines[0])["items"][0]["phase"] == "Ready"
