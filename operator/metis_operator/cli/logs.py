@@ -138,9 +138,7 @@ async def run(context: Context) -> int:
         found = await reader.look()
         if not found and not arguments.follow:
             what = "containers that ran before" if arguments.previous else "running containers"
-            where = f"{session.namespace}/{reader.instance}" + (
-                f" ({', '.join(parts)})" if parts else ""
-            )
+            where = " ".join((f"{session.namespace}/{reader.instance}", *parts))
             raise CommandError(f"{where} has no {what}.", "See: status", Exit.FAILED)
         await (reader.follow(found) if arguments.follow else reader.all_at_once(found))
     return Exit.OK
