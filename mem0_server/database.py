@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -84,16 +84,16 @@ class _Pool:
     users: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @contextlib.contextmanager
-    def used(self) -> Iterator[None]:
+    def begin(self) -> None:
+        """A unit of work begins; :meth:`end` follows."""
         self.users += 1
         self.idle.clear()
-        try:
-            yield
-        finally:
-            self.users -= 1
-            if not self.users:
-                self.idle.set()
+
+    def end(self) -> None:
+        """A unit of work is over."""
+        self.users -= 1
+        if not self.users:
+            self.idle.set()
 
     async def close(self) -> None:
         """Close what is open, by force after five seconds."""
@@ -174,14 +174,37 @@ class Database:
             return None
         return login_fingerprint(found)
 
+    # One generator, where managers inside each other would read better: it runs in every request.
     @contextlib.asynccontextmanager
     async def use(self, work: str) -> AsyncIterator[Connection]:
         """A connection for one unit of work; each statement is a transaction of its own.
 
         :raises DatabaseUnavailableError: the database does not answer, or not in time.
         """
-        async with self._acquired(work) as connection:
-            yield connection
+        pool = self._pool
+        if pool is None:
+            raise DatabaseUnavailableError("the server is stopping; ask another replica")
+        started = time.perf_counter()
+        pool.begin()
+        try:
+            timeout = self._settings.database_acquire_timeout
+            connection = await pool.connections.acquire(timeout=timeout)
+            try:
+                yield connection
+            except asyncpg.InternalClientError:
+                connection.terminate()
+                raise
+            finally:
+                await pool.connections.release(connection)
+        except _AWAY as error:
+            cause = str(error) or type(error).__name__
+            raise DatabaseUnavailableError(
+                f"the database {self._settings.database_name} did not do {work!r}: {cause}; "
+                "try again"
+            ) from error
+        finally:
+            pool.end()
+            self._metrics.query.labels(work).observe(time.perf_counter() - started)
 
     @contextlib.asynccontextmanager
     async def transaction(self, work: str) -> AsyncIterator[Connection]:
@@ -189,8 +212,10 @@ class Database:
 
         :raises DatabaseUnavailableError: the database does not answer, or not in time.
         """
-        async with self._acquired(work) as connection, connection.transaction():
-            yield connection
+        async with self.use(work) as connection:
+            own: Any = connection
+            async with own.transaction():
+                yield connection
 
     @contextlib.asynccontextmanager
     async def long_transaction(self, work: str) -> AsyncIterator[Connection]:
@@ -213,20 +238,6 @@ class Database:
             )
         )
         self._metrics.set_pool("records", size, idle, self._settings.database_pool_size)
-
-    @contextlib.asynccontextmanager
-    async def _acquired(self, work: str) -> AsyncIterator[Any]:
-        if self._pool is None:
-            raise DatabaseUnavailableError("the server is stopping; ask another replica")
-        pool = self._pool
-        with pool.used(), self._metrics.query.labels(work).time(), self._translated(work):
-            timeout = self._settings.database_acquire_timeout
-            async with pool.connections.acquire(timeout=timeout) as connection:
-                try:
-                    yield connection
-                except asyncpg.InternalClientError:
-                    connection.terminate()
-                    raise
 
     async def _connect(self, *_: Any, **options: Any) -> Any:
         """One new connection with the credentials of this moment."""
@@ -262,17 +273,6 @@ class Database:
             **credentials,
             **options,
         )
-
-    @contextlib.contextmanager
-    def _translated(self, work: str) -> Iterator[None]:
-        try:
-            yield
-        except _AWAY as error:
-            cause = str(error) or type(error).__name__
-            raise DatabaseUnavailableError(
-                f"the database {self._settings.database_name} did not do {work!r}: {cause}; "
-                "try again"
-            ) from error
 
 
 class _Patient:

@@ -88,8 +88,8 @@ class ExplainedDatabase(Database):
         self.plans: list[tuple[str, str, Any]] = []
 
     @asynccontextmanager
-    async def _acquired(self, work: str) -> AsyncIterator[Any]:
-        async with super()._acquired(work) as connection:
+    async def use(self, work: str) -> AsyncIterator[Any]:
+        async with super().use(work) as connection:
             yield _Transactional(
                 connection, lambda query, plan: self.plans.append((work, query, plan))
             )
