@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -150,3 +151,33 @@ def test_no_acknowledged_message_is_lost_or_doubled(
         assert [message["content"] for message in messages] == wanted
         ids = [message["id"] for message in messages]
         assert ids == sorted(set(ids))
+
+
+def test_records_are_embedded_anew_from_within_a_pod(cluster: Any, instance: str) -> None:
+    (pod, *_) = pods(cluster, "mem0")
+    key = cluster.secret(instance, "faults-mem0-key")["current"]
+    with (
+        cluster.port_forward(instance, f"pod/{pod['metadata']['name']}", 8050) as url,
+        httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60) as client,
+    ):
+        client.put("/agents/keeper", json={"name": "K", "persona": ""})
+        client.put("/humans/ada", json={})
+        base = "/agents/keeper/humans/ada/archival"
+        for number in range(20):
+            record = {"kind": "note", "data": {"text": f"train {number} leaves at nine"}}
+            assert client.post(base, json=record).status_code == 201
+        done = subprocess.run(
+            [
+                *(cluster.kubectl_path, "-n", instance, "exec", pod["metadata"]["name"], "--"),
+                *("python", "-m", "mem0_server", "reindex"),
+            ],
+            env=cluster.environment,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        assert done.returncode == 0, done.stderr
+        print(done.stderr)
+        assert "reindex: 20 of 20 records (100%)" in done.stderr
+        found = client.post(f"{base}/search", json={"query": "when does train 7 leave?"})
+        assert len(found.json()["records"]) == 10

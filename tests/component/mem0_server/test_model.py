@@ -262,7 +262,7 @@ class Conversations(RuleBasedStateMachine):
         # What fails is told as it is; making it small takes minutes.
         pytest.param(6, 25, (Phase.explicit, Phase.generate), id="quick"),
         pytest.param(
-            150,
+            200,
             50,
             tuple(Phase),
             id="thorough",
