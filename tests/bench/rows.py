@@ -59,6 +59,7 @@ def compare(
     at_most: float | None = None,
     floor: float | None = None,
     note: str = "",
+    reason: str = "",
 ) -> Row:
     """A row from samples of both sides; their medians count.
 
@@ -69,7 +70,8 @@ def compare(
             less than the peer.
         at_most: instead of ``goal``: ours divided by the peer's may not exceed it.
         floor: the ratio beyond which the run fails; without it a missed goal is reported only.
-        note: why, in a sentence: what was compared, or the reason found for a goal missed.
+        note: what to know about the comparison, in a sentence.
+        reason: why the goal is missed, as profiling found; left out where it is met.
 
     Raises:
         ValueError: not exactly one of ``goal`` and ``at_most``, or no samples.
@@ -88,7 +90,8 @@ def compare(
         better_by = (mine, theirs) if better == "higher" else (theirs, mine)
         ratio = _quotient(*better_by)
         met = better_by[0] >= limit * better_by[1]
-    return Row(row, unit, mine, peer_name, theirs, ratio, rule, limit, floor, met, note)
+    said = "; ".join(part for part in (note, "" if met else reason) if part)
+    return Row(row, unit, mine, peer_name, theirs, ratio, rule, limit, floor, met, said)
 
 
 def bound(

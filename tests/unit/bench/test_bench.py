@@ -52,6 +52,11 @@ def test_a_limit_of_zero_is_a_limit(ours: float, met: bool) -> None:
     assert report.line(row).endswith("| yes |" if met else "| **no** |")
 
 
+def test_a_reason_is_given_where_the_goal_is_missed() -> None:
+    assert a_row(note="n", reason="r").note == "n"
+    assert a_row(note="n", reason="r", goal=9).note == "n; r"
+
+
 def test_only_a_row_below_its_floor_fails() -> None:
     missed = {"ours": [80], "peer": [20]}
     assert not a_row(**missed).failed
