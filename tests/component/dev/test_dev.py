@@ -133,9 +133,9 @@ def test_it_runs_keeps_its_data_and_leaves_nothing_behind(
         answer = httpx.post(f"{page}/api/chat/query", json=body, headers=user, timeout=60)
         assert answer.is_success, answer.text
         health = httpx.get(f"{page}/api/health").json()
-        assert {name: part["status"] for name, part in health["components"].items()} == {
-            "database": "ok", "ollama": "ok", "models": "ok", "mem0": "ok",
-        }  # fmt: skip
+        parts = health["components"]
+        assert {"database", "models", "mem0"} <= set(parts)
+        assert {part["status"] for part in parts.values()} == {"ok"}, health
 
         second = launch(*options)
         assert second.popen.wait(SECONDS) == 1
