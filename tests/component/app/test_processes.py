@@ -160,7 +160,7 @@ def test_prepare_waits_migrates_and_may_run_twice_at_once(
     processes = [run("app.prepare", **settings) for _ in range(2)]
     for process in processes:
         process.wait_for(f"metis-postgres: schema {newest_revision()}")
-        process.wait_for("waiting for Ollama")
+        process.wait_for("waiting for the model server")
     scripted_ollama.down = False
     assert [process.end() for process in processes] == [0, 0]
     with psycopg.connect(dsn) as connection:
