@@ -26,10 +26,12 @@ _APPENDED = """
 SELECT id, role, content, idempotency_key, created_at FROM recall
 WHERE agent_id = $1 AND human_id = $2 AND idempotency_key = $3
 """
+# As a range of one index: asked for by equality, the planner may walk all conversations backwards
+# by id instead, which never ends for a human who has long been silent.
 _NEWEST = """
 SELECT id, role, content, idempotency_key, created_at FROM recall
-WHERE agent_id = $1 AND human_id = $2 AND id < $3
-ORDER BY id DESC LIMIT $4
+WHERE (human_id, agent_id, id) < ($2, $1, $3) AND (human_id, agent_id, id) > ($2, $1, 0)
+ORDER BY human_id DESC, agent_id DESC, id DESC LIMIT $4
 """
 # In the order of an index, conversation by conversation.
 _PAGE = """
