@@ -30,8 +30,9 @@ RATE = 10
 CALM = 12
 """Seconds of traffic before and after the fault."""
 BUCKET = re.compile(
-    r'metis_rag_bookkeeping_seconds_bucket\{le="([^"]+)",stage="total"\} ([0-9.e+]+)'
+    r'metis_rag_bookkeeping_seconds_bucket\{le="([^"]+)",stage="(\w+)"\} ([0-9.e+]+)'
 )
+STAGES = ("total", "ask", "recollect", "answer")
 READ_METRICS = (
     "import urllib.request as u;print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())"
 )
@@ -144,30 +145,39 @@ def inside(cluster: Any, pod: str, *command: str) -> str:
     return found
 
 
-def bookkeeping(cluster: Any) -> dict[tuple[str, int], dict[float, float]]:
-    """The histogram of each process of the app: requests that took at most so many seconds."""
-    found = {}
+Histograms = dict[tuple[str, int], dict[tuple[str, float], float]]
+
+
+def bookkeeping(cluster: Any) -> Histograms:
+    """For each process of the app, stage and bound: how many requests took at most so long."""
+    found: Histograms = {}
     for pod in pods(cluster, "app"):
         (status,) = pod["status"]["containerStatuses"]
         name = pod["metadata"]["name"]
         if status["ready"]:
             text = inside(cluster, name, "python", "-c", READ_METRICS)
-            counts = {float(le): float(count) for le, count in BUCKET.findall(text)}
-            found[name, status["restartCount"]] = counts
+            found[name, status["restartCount"]] = {
+                (stage, float(bound)): float(count) for bound, stage, count in BUCKET.findall(text)
+            }
     return found
 
 
-def quantiles(before: Any, after: Any) -> str:
-    """p50 and p99 in milliseconds of what came between two looks: the bucket they fall into."""
-    counts: Counter[float] = Counter()
+def quantiles(before: Histograms, after: Histograms) -> str:
+    """p50 and p99 of what came between two looks: the upper bounds of their buckets, in ms."""
+    counts: Counter[tuple[str, float]] = Counter()
     for process, now in after.items():
         then = before.get(process, {})
-        for bound, count in now.items():
-            counts[bound] += int(count - then.get(bound, 0))
-    total = counts[float("inf")]
-    bounds = sorted(counts)
-    p50, p99 = (next(b for b in bounds if counts[b] >= share * total) for share in (0.5, 0.99))
-    return f"p50 <= {p50 * 1000:g} ms, p99 <= {p99 * 1000:g} ms ({total} answers)"
+        counts.update({key: int(count - then.get(key, 0)) for key, count in now.items()})
+    told = []
+    for stage in STAGES:
+        bounds = sorted(bound for of, bound in counts if of == stage)
+        answers = counts[stage, float("inf")]
+        p50, p99 = (
+            next((b * 1000 for b in bounds if counts[stage, b] >= share * answers), 0.0)
+            for share in (0.5, 0.99)
+        )
+        told.append(f"{stage} p50 <= {p50:g} p99 <= {p99:g}")
+    return f"{', '.join(told)} ({counts['total', float('inf')]} answers)"
 
 
 def outbox(cluster: Any) -> dict[str, Any]:
@@ -232,7 +242,7 @@ def test_every_acknowledged_message_is_kept_once_and_in_order(
     cluster.wait_for(lambda: phase() != "Running", seconds + 60, lambda: "the talker goes on")
     looks.append(bookkeeping(cluster))
     for part, (before, after) in zip(("before", "during", "after"), pairwise(looks), strict=True):
-        print(f"{fault}: bookkeeping {part} the fault: {quantiles(before, after)}")
+        print(f"{fault}: bookkeeping in ms {part} the fault: {quantiles(before, after)}")
 
     said = lines()
     outcomes = Counter(str(outcome) for _, number, outcome, *_ in said if number >= 0)
@@ -255,7 +265,7 @@ def test_every_acknowledged_message_is_kept_once_and_in_order(
     export = inside(cluster, f"deploy/{NAME}-app", "python", "-c", REMEMBERED)
     in_memory = [
         line["content"]
-        for line in map(json.loads, export.splitlines())
+        for line in map(json.loads, filter(None, export.split("\n")))
         if line["type"] == "message" and line["content"].startswith(f"{fault} talk ")
     ]
     for conversation, numbers in acknowledged.items():
