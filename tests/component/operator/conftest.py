@@ -80,3 +80,9 @@ def world(api: Api, operator: Operator, ns: str) -> Iterator[World]:
 def wait() -> Callable[..., Any]:
     """``wait(check)`` polls until ``check()`` is truthy and raises no AssertionError."""
     return eventually
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests marked ``last`` behind all others."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
