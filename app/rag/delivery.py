@@ -125,7 +125,7 @@ class Deliverer:
 
     def __init__(self) -> None:
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._over = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._failures = 0
         self._swept_at = 0.0
@@ -137,7 +137,7 @@ class Deliverer:
 
     async def stop(self) -> None:
         """Let the workers end the row that they are at; what is left is another replica's."""
-        self._stopping = True
+        self._over.set()
         self._wake.set()
         listener, *workers = self._tasks
         listener.cancel()
@@ -168,13 +168,12 @@ class Deliverer:
         connection.add_termination_listener(lost)
         await connection.add_listener(CHANNEL, heard)
         self._wake.set()  # for what came while nobody listened
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), LISTEN_SECONDS)
+        await _wait(ended, LISTEN_SECONDS)
         connection.remove_termination_listener(lost)
         await connection.remove_listener(CHANNEL, heard)
 
     async def _work(self) -> None:
-        while not self._stopping:  # a pause is ended by cancelling it
+        while not self._over.is_set():
             self._wake.clear()  # first: whoever adds a row from here on is heard below
             try:
                 found = await self._deliver_some()
@@ -188,10 +187,9 @@ class Deliverer:
                 log.exception("outbox_failed")
                 found, pause = False, PAUSE[1]
             if pause:
-                await asyncio.sleep(pause)
+                await _wait(self._over, pause)
             elif not found:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), POLL)
+                await _wait(self._wake, POLL)
 
     async def _deliver_some(self) -> bool:
         """Deliver for one human; whether there was anything to deliver."""
@@ -221,7 +219,7 @@ class Deliverer:
             return Outcome(0, Mem0Error("there is no memory client"))
         ends = time.monotonic() + BATCH_SECONDS
         for number, row in enumerate(rows):
-            if number and (self._stopping or time.monotonic() > ends):
+            if number and (self._over.is_set() or time.monotonic() > ends):
                 return Outcome(number)
             try:
                 deliver(client, human_id, row)
@@ -252,6 +250,12 @@ class Deliverer:
             self._swept_at = time.monotonic()
             async with driver() as connection:
                 await connection.execute(_SWEEP, float(KEPT_SECONDS))
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, or so long."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 _AWAY = (

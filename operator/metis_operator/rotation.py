@@ -303,8 +303,8 @@ class Rotator:
             again = _LATER if step.stuck else _SOON
         elif not isinstance(step, Rest):
             again = _SOON
-        elif step.due is not None:
-            again = max(_SOON, step.due - seen.now)
+        elif step.due is not None and step.due > seen.now:
+            again = step.due - seen.now
         if purpose in subject.follows:
             again = min(_FOLLOW, again or _FOLLOW)
         metrics.note_rotated(subject.namespace, subject.instance, purpose, seen.rotated)
