@@ -63,6 +63,7 @@ def lease_writes(api: Api) -> int:
     return calls["update"] + calls["patch"]
 
 
+@pytest.mark.full
 @pytest.mark.last
 def test_the_role_grants_what_is_used_and_no_more(api: Api, request: pytest.FixtureRequest) -> None:
     """Of all that the tests of this folder had the operator do."""

@@ -178,6 +178,7 @@ def test_killed_after_every_write(stage: Stage, step: Step) -> None:
     assert set(stage.supervisor.ends) == {-9}
 
 
+@pytest.mark.full
 def test_an_api_server_that_is_restarted(stage: Stage, plane: ControlPlane) -> None:
     stage.create()
     stage.settle()
@@ -189,6 +190,7 @@ def test_an_api_server_that_is_restarted(stage: Stage, plane: ControlPlane) -> N
     stage.settle()
 
 
+@pytest.mark.full
 def test_an_etcd_that_is_restarted(stage: Stage, plane: ControlPlane) -> None:
     stage.create()
     stage.settle()
@@ -206,6 +208,7 @@ def test_an_etcd_that_is_restarted(stage: Stage, plane: ControlPlane) -> None:
     stage.settle()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["event", "status"])
 def test_a_version_that_is_gone(stage: Stage, how: str) -> None:
     stage.create()
@@ -223,6 +226,7 @@ def test_a_version_that_is_gone(stage: Stage, how: str) -> None:
 LONG = [pytest.mark.full, pytest.mark.timeout(600)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("code", "seconds"),
     [
@@ -248,6 +252,7 @@ def test_an_api_server_that_is_too_busy(stage: Stage, code: int, seconds: float)
     assert credentials.items() <= stage.secrets().items()
 
 
+@pytest.mark.full
 def test_a_child_that_is_orphaned(stage: Stage) -> None:
     uid = stage.create()["metadata"]["uid"]
     stage.settle()
@@ -262,6 +267,7 @@ def test_a_child_that_is_orphaned(stage: Stage) -> None:
     eventually(is_owned, timeout=PATIENCE)
 
 
+@pytest.mark.full
 def test_another_field_manager_takes_a_field_by_force(stage: Stage) -> None:
     stage.create()
     stage.settle()
@@ -289,6 +295,7 @@ def test_another_field_manager_takes_a_field_by_force(stage: Stage) -> None:
     assert image() == mine, "once the other one gives in, all is well without a person"
 
 
+@pytest.mark.full
 def test_a_webhook_that_denies_or_is_not_there(stage: Stage, webhook: Webhook) -> None:
     webhook.install(stage)
     stage.create()
@@ -322,6 +329,7 @@ NONSENSE: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.full
 def test_a_resource_full_of_nonsense(stage: Stage) -> None:
     """Each piece is named: by the API server at once, or on the resource by the operator."""
 
@@ -365,6 +373,7 @@ def resource_of(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.full
 def test_a_custom_resource_definition_removed_and_put_back(stage: Stage) -> None:
     stage.create()
     stage.settle()
