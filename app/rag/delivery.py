@@ -178,7 +178,7 @@ class Deliverer:
             try:
                 found = await self._deliver_some()
                 pause = backoff(PAUSE, self._failures - 1) if self._failures else 0.0
-                if not found and not self._failures:
+                if not found:
                     await self._sweep()
             except _AWAY as error:
                 log.warning("outbox_unreadable", error=type(error).__name__)
@@ -196,6 +196,7 @@ class Deliverer:
         async with driver() as connection, connection.transaction():
             head = await connection.fetchrow(_HEAD)
             if head is None:
+                self._failures = 0
                 return False
             human_id = head["human_id"]
             rows = rows_of(await connection.fetchval(_BATCH, human_id, head["id"], BATCH))
