@@ -120,12 +120,25 @@ async def _by_job(
             "For a MetisRAG, leave --release out; otherwise name the namespace with -n.",
             Exit.ABSENT,
         )
+    if (cron.get("spec") or {}).get("suspend") and set(components) != {"mem0-key"}:
+        raise CommandError(
+            f"Release {release} in namespace {namespace} is suspended: its databases cannot be "
+            "changed.",
+            "Set `suspend` to false first, or rotate the key alone: --component mem0-key.",
+        )
     job = job_from(cron, components, hurry=arguments.revoke_now, suffix=secrets.token_hex(4))
     key = Key(JOB, namespace, job["metadata"]["name"])
     await session.cluster.create(key, job)
 
     async def ended() -> str:
-        progress = progress_of(await session.cluster.get(key))
+        found = await session.cluster.get(key)
+        progress = progress_of(found)
+        if found is None:
+            raise CommandError(
+                f"{key} in namespace {namespace} is not there any more.",
+                "Look at the Secrets' annotations rotation.metisrag.dev/*, or ask again: what it "
+                "left half-done, the next one ends.",
+            )
         if progress is Progress.FAILED:
             raise CommandError(
                 f"{key} in namespace {namespace} failed.",
@@ -153,6 +166,15 @@ def job_from(cron: Mapping[str, Any], components: list[str], *, hurry: bool, suf
             **template.get("metadata", {}),
             "name": f"{meta['name']}-{suffix}",
             "namespace": meta["namespace"],
+            # It goes with the release, and the CronJob does not count it among its own.
+            "ownerReferences": [
+                {
+                    "apiVersion": CRON_JOB.api_version,
+                    "kind": CRON_JOB.kind,
+                    "name": meta["name"],
+                    "uid": meta["uid"],
+                }
+            ],
         },
         "spec": template["spec"],
     }

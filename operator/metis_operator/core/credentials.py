@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import names
-from .objects import SECRET, Object, Owner, labels_of, meta_of, uid_of
+from .objects import SECRET, Object, Owner, annotations_of, labels_of, meta_of, uid_of
 
 Token = Callable[[int], str]
 
@@ -41,6 +41,12 @@ _KEYS = {
 # The entry that is read from a Secret that somebody brings.
 BROUGHT_ENTRY = {MEM0_KEY: "api-key", METIS_DB: "password", MEM0_DB: "password"}
 ADMIN = "admin"
+# An Argo CD that tracks by label takes whatever carries an instance's name for its own, and removes
+# what its application does not render: it is told to leave these alone.
+_NOTES = {
+    "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
+    "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+}
 
 
 def secret_name(instance: str, purpose: str) -> str:
@@ -169,6 +175,7 @@ def _secret(instance: str, namespace: str, purpose: str, token: Token, brought: 
             "name": secret_name(instance, purpose),
             "namespace": namespace,
             "labels": labels(instance, purpose),
+            "annotations": dict(_NOTES),
         },
         "type": "Opaque",
         "data": _encode(fresh(purpose, token, brought)),
@@ -192,6 +199,10 @@ def _amendment(
     wanted = labels(instance, purpose)
     if any(labels_of(live).get(k) != v for k, v in wanted.items()):
         meta["labels"] = wanted
+    if not annotations_of(live).keys() >= _NOTES.keys():
+        meta["annotations"] = _NOTES | {
+            k: v for k, v in annotations_of(live).items() if k in _NOTES
+        }
     if owner is not None:
         references = list(meta_of(live).get("ownerReferences") or [])
         others = [r for r in references if r.get("kind") != names.KIND]

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import names
 from .credentials import METIS_DB
-from .objects import JOB, Object, Owner, pod_spec_of
+from .objects import JOB, STATEFUL_SET, Object, Owner, meta_of, pod_spec_of, uid_of
 from .rotation import Progress, Task
 
 COMPONENT = "rotation"
@@ -61,7 +61,10 @@ def build(
     fingerprint: str,
     owner: Owner | None,
 ) -> Object:
-    """The Job. ``fingerprint`` is that of the login that works after it."""
+    """The Job. ``fingerprint`` is that of the login that works after it.
+
+    It goes with its ``owner``, and where there is none with the database itself.
+    """
     name = job_name(instance, purpose, task, fingerprint)
     template = pod_spec_of(statefulset)
     postgres: Mapping[str, Any] = next(iter(template.get("containers") or ()), {})
@@ -95,9 +98,10 @@ def build(
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
         ],
     }
-    meta: Object = {"name": name, "labels": labels}
+    reference = owner.reference if owner is not None else _belongs_to(statefulset)
+    meta: Object = {"name": name, "labels": labels, "ownerReferences": [reference]}
     if owner is not None:
-        meta |= {"namespace": owner.namespace, "ownerReferences": [owner.reference]}
+        meta["namespace"] = owner.namespace
     return {
         "apiVersion": JOB.api_version,
         "kind": JOB.kind,
@@ -150,6 +154,16 @@ def last_words(pods: Sequence[Mapping[str, Any]]) -> str:
             if ended.get("exitCode"):
                 said = ended.get("message") or ended.get("reason") or said
     return " ".join(said.split())[-300:]
+
+
+def _belongs_to(statefulset: Mapping[str, Any]) -> Object:
+    """A reference that does not make the StatefulSet its controller."""
+    return {
+        "apiVersion": STATEFUL_SET.api_version,
+        "kind": STATEFUL_SET.kind,
+        "name": meta_of(statefulset)["name"],
+        "uid": uid_of(statefulset),
+    }
 
 
 def _port_of(postgres: Mapping[str, Any]) -> int:

@@ -25,7 +25,15 @@ def notes(helm):
     [
         ({}, ["kept by the operator", "port-forward service/demo-app", "get secret demo-auth"]),
         ({"instance": {"create": False}}, ["Make an instance in any namespace"]),
-        (ALONE | {"stack": {"enabled": True}}, ["without an operator", "rollout status"]),
+        (
+            ALONE | {"stack": {"enabled": True}},
+            [
+                "without an operator",
+                "rollout status",
+                "CronJob demo-rotator",
+                "kubectl metis rotate --release demo -n rag --wait",
+            ],
+        ),
         ({"instance": {"spec": {"app": INGRESS}}}, ["URL=https://rag.example.com"]),
         (
             ALONE | {"stack": {"enabled": True, "app": INGRESS, "auth": {"mode": "none"}}},
@@ -41,7 +49,9 @@ def test_the_next_command_is_that_of_the_mode(notes, values, words):
 
 
 def test_the_stack_alone_says_the_same(notes):
-    assert "URL=https://rag.example.com" in notes({"app": INGRESS}, "charts/stack")
+    text = notes({"app": INGRESS}, "charts/stack")
+    assert "URL=https://rag.example.com" in text
+    assert "kubectl metis rotate --release demo -n rag --wait" in text
 
 
 def test_artifact_hub_is_told_what_the_chart_holds(root, render):

@@ -57,6 +57,25 @@ def test_everything_is_made_once_with_the_right_keys() -> None:
     assert plan(secrets) == []
 
 
+def test_a_git_ops_tool_that_tracks_by_label_is_told_to_leave_them_alone() -> None:
+    secrets = made()
+    for secret in secrets.values():
+        notes = secret["metadata"]["annotations"]
+        assert notes["argocd.argoproj.io/compare-options"] == "IgnoreExtraneous"
+        assert "Prune=false" in notes["argocd.argoproj.io/sync-options"]
+    # One made by an earlier version is told so, too; what somebody chose otherwise stays.
+    secrets["demo-auth"]["metadata"]["annotations"] = {
+        "argocd.argoproj.io/sync-options": "Prune=confirm"
+    }
+    (amend,) = plan(secrets)
+    assert isinstance(amend, Amend)
+    assert "data" not in amend.patch
+    assert amend.patch["metadata"]["annotations"] == {
+        "argocd.argoproj.io/compare-options": "IgnoreExtraneous",
+        "argocd.argoproj.io/sync-options": "Prune=confirm",
+    }
+
+
 def test_the_app_is_given_the_hash_of_the_admin_s_key() -> None:
     auth = values(made()["demo-auth"])
     digest = hashlib.sha256(auth["admin-key"].encode()).hexdigest()

@@ -340,6 +340,7 @@ def test_whatever_happens_nobody_is_refused_and_it_ends(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 @settings(max_examples=5000, deadline=None)
 @given(events=EVENTS, purpose=st.sampled_from([MEM0_KEY, METIS_DB]))
 def test_whatever_happens_at_length(events: list[tuple[Any, ...]], purpose: str) -> None:

@@ -11,7 +11,7 @@ def cron() -> dict[str, Any]:
     container = {"name": "rotator", "image": "i", "args": ["rotation", "--instance", "solo"]}
     template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [container]}}
     return {
-        "metadata": {"name": "solo-rotator", "namespace": "ns"},
+        "metadata": {"name": "solo-rotator", "namespace": "ns", "uid": "u1"},
         "spec": {
             "schedule": "7 3 * * *",
             "jobTemplate": {
@@ -26,6 +26,9 @@ def test_the_job_is_that_of_the_cron_job_with_what_is_asked_for() -> None:
     source = cron()
     job = job_from(source, ["mem0-key", "metis-db"], hurry=True, suffix="ab12")
     assert source == cron()
+    (owner,) = job["metadata"].pop("ownerReferences")
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("CronJob", "solo-rotator", "u1")
+    assert "controller" not in owner, "the CronJob would take it for one of its own"
     assert job["metadata"] == {
         "labels": {"c": "d"}, "name": "solo-rotator-ab12", "namespace": "ns",
     }  # fmt: skip
