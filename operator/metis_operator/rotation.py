@@ -225,10 +225,10 @@ class Rotator:
         job = None
         if purpose == MEM0_KEY:
             shut = slots.values_of(MEM0_KEY, slots.REVOKED, keys.get("data") or {})
-            checkers = await self._witnesses.checkers(of_mem0, live, shut[0] if shut else None)
-            seen = replace(
-                seen, checkers=checkers, users=await self._witnesses.key_users(of_app, live)
-            )
+            revoked = shut[0] if shut else None
+            checkers = await self._witnesses.checkers(of_mem0, live, revoked)
+            users = await self._witnesses.key_users(of_app, live, revoked)
+            seen = replace(seen, checkers=checkers, users=users)
         else:
             task = Task.PREPARE if held.phase is Phase.PREPARING else Task.REVOKE
             change, job = await self._change(subject, purpose, task, held)

@@ -37,9 +37,11 @@ class Witnesses:
         """Which keys each pod of the memory server accepts; tried with ``revoked`` where given."""
         return list(await asyncio.gather(*(self._checker(p, keys, revoked) for p in pods)))
 
-    async def key_users(self, pods: Sequence[Object], keys: Sequence[str]) -> list[Pod]:
-        """Which key each pod of the app uses."""
-        return list(await asyncio.gather(*(self._key_user(p, keys) for p in pods)))
+    async def key_users(
+        self, pods: Sequence[Object], keys: Sequence[str], revoked: str | None
+    ) -> list[Pod]:
+        """Which key each pod of the app uses; tried with ``revoked`` where given."""
+        return list(await asyncio.gather(*(self._key_user(p, keys, revoked) for p in pods)))
 
     async def database_users(self, pods: Sequence[Object], keys: Sequence[str]) -> list[Pod]:
         """Which login each pod, of the app or the memory server, uses."""
@@ -51,22 +53,28 @@ class Witnesses:
         if code != 200:
             return Pod(name, trouble=_trouble(code, body))
         accepts = frozenset(str(f) for f in body.get("accepted_keys") or ())
-        refuses = False
-        if revoked is not None:
-            # keys[0] is the current one: it has to open what the revoked one does not.
-            shut, _ = await self._ask(pod, _STATUS, [revoked])
-            opened, _ = await self._ask(pod, _STATUS, keys[:1])
-            refuses = shut == 401 and opened == 200
+        refuses = await self._refuses(pod, _STATUS, keys, revoked)
         return Pod(name, accepts=accepts, refuses_revoked=refuses)
 
-    async def _key_user(self, pod: Object, keys: Sequence[str]) -> Pod:
+    async def _refuses(
+        self, pod: Object, path: str, keys: Sequence[str], revoked: str | None
+    ) -> bool:
+        """Whether ``revoked`` opens nothing, while the current key, the first one, does."""
+        if revoked is None:
+            return False
+        shut, _ = await self._ask(pod, path, [revoked])
+        opened, _ = await self._ask(pod, path, keys[:1])
+        return shut == 401 and opened == 200
+
+    async def _key_user(self, pod: Object, keys: Sequence[str], revoked: str | None) -> Pod:
         name = meta_of(pod)["name"]
         code, body = await self._ask(pod, _APP_KEY, keys)
         if code == 404 and (body.get("error") or {}).get("code") == "no_memory_key":
             return Pod(name, exempt=True)
         if code != 200:
             return Pod(name, trouble=_trouble(code, body))
-        return Pod(name, uses=str(body.get("fingerprint")))
+        refuses = await self._refuses(pod, _APP_KEY, keys, revoked)
+        return Pod(name, uses=str(body.get("fingerprint")), refuses_revoked=refuses)
 
     async def _database_user(self, pod: Object, keys: Sequence[str]) -> Pod:
         name = meta_of(pod)["name"]

@@ -25,6 +25,7 @@ import yaml
 
 from hack import cluster as kind
 from hack import install, tools
+from tests.e2e.told.collect import Told
 
 ROOT = Path(__file__).parents[2]
 Found = TypeVar("Found")
@@ -42,6 +43,8 @@ class Cluster:
     small: dict[str, Any]
     """The partial spec that fits this machine: small models, preload image, image tags."""
     operator_image: dict[str, Any]
+    told: Told | None = None
+    """What keeps all that the cluster tells, where a test looks through it at the end."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -75,7 +78,31 @@ class Cluster:
 
     def helm(self, *arguments: str, stdin: str | None = None, timeout: float = 300) -> str:
         """Run helm; ``stdin`` is for ``-f -``."""
+        if self.told and arguments[0] == "uninstall":
+            self.told.scrape()
         return self.run(str(tools.helm()), *arguments, stdin=stdin, timeout=timeout)
+
+    def metis(
+        self, *arguments: str, namespace: str, code: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """``kubectl metis … -n NAMESPACE``, which must end with ``code``."""
+        scripts = Path(sys.executable).parent
+        assert (scripts / "kubectl-metis").is_file(), "the package's scripts are missing: uv sync"
+        done = subprocess.run(
+            [self.kubectl_path, "metis", *arguments, "-n", namespace],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={
+                **self.environment,
+                "PATH": f"{scripts}:{os.environ['PATH']}",
+                "METIS_HELM": str(tools.helm()),
+            },
+            check=False,
+        )
+        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done
 
     def get(self, *arguments: str) -> Any:
         """``kubectl get … -o json``; None when there is no such object."""
@@ -100,6 +127,8 @@ class Cluster:
 
     def drop_namespace(self, name: str) -> None:
         """Delete a namespace with all that is in it and wait until it is gone."""
+        if self.told:
+            self.told.scrape(name)
         self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait", timeout=180)
 
     def apply(self, *objects: dict[str, Any]) -> None:
@@ -199,15 +228,25 @@ class Cluster:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests marked ``last`` behind all others; set-up is bounded by its own limits."""
+    """Put the tests marked ``last`` behind all others, and of them ``last(1)`` behind ``last``.
+
+    Set-up is bounded by its own limits.
+    """
     here = Path(__file__).parent
     for item in (item for item in items if here in item.path.parents):
         item.add_marker(pytest.mark.timeout(300, func_only=True))
-    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    mark = item.get_closest_marker("last")
+    return 0 if mark is None else 1 + sum(mark.args)
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Cluster:
+def cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
     """The test cluster with the images of this checkout."""
     subprocess.run(
         [sys.executable, "-m", "hack", "cluster", "up", "--name", kind.TESTS],
@@ -216,7 +255,12 @@ def cluster() -> Cluster:
     )
     kubeconfig = kind.named(kind.TESTS).kubeconfig
     assert kubeconfig is not None
-    return Cluster(kubeconfig, install.small_spec(), install.operator_image())
+    told = None
+    if any(item.get_closest_marker("told") for item in request.session.items):
+        told = Told(kubeconfig, kind.named(kind.TESTS).node, tmp_path_factory.mktemp("told"))
+    yield Cluster(kubeconfig, install.small_spec(), install.operator_image(), told)
+    if told:
+        told.stop()
 
 
 @pytest.fixture(scope="session")

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hack import tools
-
 COMPONENTS = {"metis-postgres", "mem0-postgres", "mem0", "ollama", "app"}
 ATTENTION = 2
-BIN = Path(sys.executable).parent
 
 Metis = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -24,25 +18,9 @@ Metis = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="module")
 def metis(cluster: Any, umbrella: str) -> Metis:
     """``metis("status", code=0)`` runs ``kubectl metis status -n <the umbrella's namespace>``."""
-    assert (BIN / "kubectl-metis").is_file(), "the package's scripts are missing: run uv sync"
-    environment = {
-        **cluster.environment,
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "METIS_HELM": str(tools.helm()),
-    }
 
     def run(*words: str, code: int = 0, namespace: str = umbrella) -> Any:
-        done = subprocess.run(
-            [cluster.kubectl_path, "metis", *words, "-n", namespace],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            env=environment,
-            check=False,
-        )
-        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        assert "Traceback" not in done.stderr
-        return done
+        return cluster.metis(*words, code=code, namespace=namespace)
 
     return run
 

@@ -22,7 +22,7 @@ from .schedule import Rules, next_time
 # A wait that takes longer than this is trouble that a person should hear of. Seconds.
 PATIENCE = 60.0
 # Other pods that mount the Secret cannot be asked; so long after they were made to look at it, the
-# former value still works.
+# former value still works. So long, too, a rotation in a hurry waits for those who use the value.
 GRACE = 5.0
 # A change of the database that failed is begun anew after so many seconds.
 RETRY_CHANGE = 10.0
@@ -94,7 +94,8 @@ class Pod:
     exempt: bool = False
     """It uses no such credential at all."""
     refuses_revoked: bool = False
-    """A real request with the revoked one was refused, and one with the current one was not."""
+    """A real request with the revoked one was refused, and one with the current one was not. Those
+    who use a key are asked as well: it opens what they say of themselves."""
     trouble: str = ""
     """Why it did not say."""
 
@@ -280,6 +281,13 @@ def _revoke(seen: Seen) -> Step:
         or held.current not in (pod.accepts or ())
         or (held.revoked != held.current and held.revoked in (pod.accepts or ()))
     }
+    # In a hurry those who use it are made to look, and not waited for.
+    if not seen.urgent or seen.now - (seen.phase_since or 0.0) < GRACE:
+        waiting |= {
+            pod.name: pod.trouble or "does not refuse the old one yet"
+            for pod in seen.users
+            if not pod.exempt and not pod.refuses_revoked
+        }
     return _unless(waiting, seen, Finish())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -150,26 +151,56 @@ async def test_it_is_killed_at_each_write_and_goes_on(
     assert stage.refused == []
 
 
+@contextmanager
+def crowd(stage: Stage) -> Iterator[None]:
+    """Pods are added, removed and replaced all the while, two of each kind at least."""
+    stop = threading.Event()
+
+    def come_and_go() -> None:
+        for number in itertools.count():
+            if stop.wait(0.5):
+                return
+            component = ("mem0", "app")[number % 2]
+            stage.add(component)
+            there = [p for p in stage.pods if p.component == component]
+            if len(there) > 2 + number // 2 % 2:
+                stage.remove(there[0])
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(30)
+
+
 @pytest.mark.full
-async def test_killed_at_each_write_of_its_own_rotation(stage: Stage, config: Any) -> None:
-    """From rest: the rotation is begun, killed at write n, and ended by the next process."""
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("purpose", PURPOSES)
+async def test_killed_at_each_write_of_its_own_rotation(
+    stage: Stage, config: Any, purpose: str
+) -> None:
+    """From rest, with pods that come and go: each write is the last one of a process, once before
+    and once after it was made; the next process ends what that one began."""
+    ends = {"mem0-key": {"current"}}.get(purpose, {"username", "password", "superuser-password"})
+    kills = 0
     async with connect(config) as cluster:
-        for purpose in ("mem0-key", "mem0-db"):
-            for number in range(12):
-                survived = True
-                mortal = Mortal(cluster, number, after=bool(number % 2))
-                token = f"{purpose}-{number}"
+        with crowd(stage):
+            for number, after in itertools.product(range(60), (False, True)):
+                old, token = stage.secret(purpose), f"{number}-{after}"
                 try:
-                    await turn(mortal, stage, purpose, token=token)
+                    await turn(Mortal(cluster, number, after=after), stage, purpose, token=token)
                 except Killed:
-                    survived = False
+                    kills += 1
                     await turn(cluster, stage, purpose, token=token)
-                assert set(stage.secret(purpose)) in (
-                    {"current"},
-                    {"username", "password", "superuser-password"},
-                )
-                if survived:
+                else:
                     break
+                new = stage.secret(purpose)
+                assert new.keys() == ends
+                assert new != old, "it was asked for, and is to be done"
+    print(f"{purpose}: killed {kills} times")
+    assert kills >= 16
     assert stage.refused == []
 
 
@@ -337,37 +368,38 @@ def test_a_killed_operator_goes_on_and_a_deaf_pod_is_named(
         assert stage.refused == []
 
 
-def test_the_chart_applied_again_in_the_middle_changes_nothing(
+@pytest.mark.full
+def test_killed_in_every_phase_it_goes_on(
     world: World, tmp_path: Path, wait: Callable[..., Any]
 ) -> None:
-    """What a GitOps tool does: it applies what it rendered, over and over."""
+    """The real process, by SIGKILL, while a pod holds each phase; and pods change under it."""
+
+    def kill_in(phase: str) -> None:
+        wait(lambda: rotation(world, "mem0-key").get("phase") == phase, timeout=60)
+        world.operator.kill()
+        stage.remove(next(p for p in stage.pods if p is not server and p is not client))
+        stage.add("mem0")
+        stage.add("app")
+        world.operator.start()
+
     with a_demo(world, tmp_path, {}) as stage:
-        stop = threading.Event()
-
-        def reapply() -> None:
-            path = world.api.path("MetisRAG", world.ns, "demo")
-            body = {
-                "apiVersion": "metisrag.dev/v1alpha1",
-                "kind": "MetisRAG",
-                "metadata": {"name": "demo"},
-                "spec": {},
-            }
-            while not stop.wait(0.1):
-                world.api.apply(path, body)
-
-        thread = threading.Thread(target=reapply)
-        thread.start()
-        try:
-            ask(world, "one", "mem0-key", "metis-db")
-
-            def done() -> bool:
-                states = [rotation(world, p) for p in ("mem0-key", "metis-db")]
-                return all("last" in s and s["phase"] == "Idle" for s in states)
-
-            wait(done, timeout=90)
-        finally:
-            stop.set()
-            thread.join()
+        old = stage.secret("mem0-key")["current"]
+        server = stage.add("mem0", deaf=True)
+        client = stage.add("app", deaf=True)
+        ask(world, "one", "mem0-key")
+        kill_in("Preparing")
+        assert stage.secret("mem0-key").keys() == {"current", "next"}
+        server.deaf = False
+        kill_in("Switching")
+        assert stage.secret("mem0-key").keys() == {"current", "previous"}
+        server.deaf, client.deaf = True, False
+        kill_in("Revoking")
+        assert stage.secret("mem0-key").keys() == {"current", ".revoked"}
+        assert server.accepts(old)
+        server.deaf = False
+        wait(lambda: rotation(world, "mem0-key").get("phase") == "Idle", timeout=60)
+        assert stage.secret("mem0-key").keys() == {"current"}
+        assert not any(p.accepts(old) for p in stage.pods if p.component == "mem0")
         assert stage.refused == []
 
 

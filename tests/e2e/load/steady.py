@@ -1,9 +1,9 @@
 """A steady load from inside the cluster; runs in a pod of the app's image.
 
-20 requests a second through the app and 20 straight at the memory server, at fixed times whatever
-the answers take. No request is sent twice: what is not answered well has failed. The key for the
-memory server is read from the mounted Secret for each request. Writes one line a request: time,
-target, latency in ms, and "ok" or what was wrong.
+RATE requests a second through the app and as many straight at the memory server, at fixed times
+whatever the answers take. No request is sent twice: what is not answered well has failed. The key
+for the memory server is read from the mounted Secret for each request. Writes one line a request:
+time, target, latency in ms, and "ok" or what was wrong.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import httpx
 
-RATE = 20
+RATE = int(os.environ["RATE"])
 SECRETS = Path("/run/secrets")
 AGENT, HUMAN = "load-agent", "load-human"
 

@@ -43,8 +43,8 @@ class Load:
 
 
 @contextmanager
-def steady_load(cluster: Any, namespace: str, instance: str) -> Iterator[Load]:
-    """The load on an instance, for as long as the context lasts."""
+def steady_load(cluster: Any, namespace: str, instance: str, rate: int = 20) -> Iterator[Load]:
+    """``rate`` requests a second at each of an instance's servers, while the context lasts."""
     deployment = cluster.get("deployment", f"{instance}-app", "-n", namespace)
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     security = {
@@ -65,6 +65,7 @@ def steady_load(cluster: Any, namespace: str, instance: str) -> Iterator[Load]:
     env = [
         {"name": "APP", "value": f"http://{instance}-app:8000"},
         {"name": "MEM0", "value": f"http://{instance}-mem0:8050"},
+        {"name": "RATE", "value": str(rate)},
     ]
     container = {
         "name": "load", "image": image, "imagePullPolicy": "IfNotPresent",
@@ -94,7 +95,9 @@ def steady_load(cluster: Any, namespace: str, instance: str) -> Iterator[Load]:
         cluster.kubectl(
             "wait", f"pod/{POD}", "-n", namespace, "--for=condition=Ready", "--timeout=60s"
         )
-        cluster.wait_for(lambda: len(load.samples()) > 40, 30, lambda: "the load does not begin")
+        cluster.wait_for(
+            lambda: len(load.samples()) > 2 * rate, 30, lambda: "the load does not begin"
+        )
         yield load
     finally:
         cluster.kubectl("delete", "pod", POD, "-n", namespace, "--grace-period=1")

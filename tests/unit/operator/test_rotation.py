@@ -103,6 +103,9 @@ BOTH, NEW, OLD = frozenset({"old", "new"}), frozenset({"new"}), frozenset({"old"
         (REVOKING, [Pod("m", accepts=NEW)], [], Wait),
         (REVOKING, [Pod("m", accepts=BOTH, refuses_revoked=True)], [], Wait),
         (REVOKING, [], [], Finish),
+        (REVOKING, [], [Pod("a", uses="new", refuses_revoked=True)], Finish),
+        (REVOKING, [], [Pod("a", exempt=True)], Finish),
+        (REVOKING, [], [Pod("a", uses="new")], Wait),
     ],
 )
 def test_each_step_waits_for_every_pod(
@@ -113,6 +116,15 @@ def test_each_step_waits_for_every_pod(
     if isinstance(found, Wait):
         assert len(found.waiting) == 1
         assert not found.stuck
+
+
+def test_in_a_hurry_those_who_use_a_key_are_made_to_look_and_then_left() -> None:
+    deaf = [Pod("app-1", uses="old")]
+    hurry = seen(held=REVOKING, urgent=True, users=deaf, phase_since=999.0)
+    assert decide(hurry, NEVER) == Wait({"app-1": "does not refuse the old one yet"})
+    assert decide(replace(hurry, now=1010.0), NEVER) == Finish()
+    still = replace(hurry, now=1010.0, checkers=[Pod("m", accepts=BOTH)])
+    assert isinstance(decide(still, NEVER), Wait), "who checks it is waited for"
 
 
 def test_pods_that_cannot_be_asked_get_some_time() -> None:
@@ -210,7 +222,10 @@ class World:
             urgent=slots.URGENT in self.secret["metadata"]["annotations"],
             request=self.request,
             checkers=checkers if self.purpose == MEM0_KEY else (),
-            users=[Pod(p, uses=self.uses(p)) for p in self.users],
+            users=[
+                Pod(p, uses=self.uses(p), refuses_revoked=shut not in self.accepted(p))
+                for p in self.users
+            ],
             change=change,
         )
 
