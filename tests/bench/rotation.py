@@ -13,9 +13,11 @@ import secrets
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import yaml
@@ -35,22 +37,28 @@ LIMIT = 180.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """One rotation under load."""
+    """One rotation under load; latencies in ms."""
 
     took: float
-    failed: int
+    failed: Counter[str]
     sent: int
     p99: float
     p99_before: float
+    p99_after: float
+
+    @property
+    def failures(self) -> str:
+        """What went wrong, the commonest first."""
+        return ", ".join(f"{n} x {what}" for what, n in self.failed.most_common()) or "nothing"
 
 
 def rows() -> Iterator[Row]:
     """All rows of the group."""
     cluster = _cluster()
     with _instance(cluster):
-        for component, by_hand in (("mem0-key", _key_by_hand), ("metis-db", _login_by_hand)):
-            ours = _measure(cluster, lambda c=component: _ask(cluster, c))
-            theirs = _measure(cluster, lambda f=by_hand: f(cluster))
+        for component in ("mem0-key", "mem0-db", "metis-db"):
+            ours = _measure(cluster, partial(_ask, cluster, component))
+            theirs = _measure(cluster, partial(_by_hand, cluster, component))
             yield from _compare(component, ours, theirs)
 
 
@@ -58,12 +66,13 @@ def _compare(component: str, ours: Outcome, theirs: Outcome) -> Iterator[Row]:
     yield compare(
         row=f"{component}: failed requests while it changes",
         unit="requests",
-        ours=[ours.failed],
+        ours=[ours.failed.total()],
         peer_name=BY_HAND,
-        peer=[theirs.failed],
+        peer=[theirs.failed.total()],
         better="lower",
         at_most=0.0,
-        note=f"of {ours.sent} sent during ours, and of {theirs.sent} during theirs",
+        note=f"{ours.failures} of {ours.sent} sent during ours and {SETTLE:.0f} s after it; "
+        f"{theirs.failures} of {theirs.sent} by hand",
     )
     yield compare(
         row=f"{component}: time until all is on the new one",
@@ -82,7 +91,7 @@ def _compare(component: str, ours: Outcome, theirs: Outcome) -> Iterator[Row]:
         peer=[theirs.p99],
         better="lower",
         goal=1.0,
-        note=f"before: {ours.p99_before:.0f} ms and {theirs.p99_before:.0f} ms",
+        note=f"before, during, after: {_three(ours)}; by hand {_three(theirs)}",
     )
 
 
@@ -95,14 +104,27 @@ def _measure(cluster: Cluster, rotate: Callable[[], None]) -> Outcome:
         time.sleep(SETTLE)
         samples = load.samples()
     before = [s for s in samples if s.sent < begun]
-    # What was closed too early fails a little later, too.
-    during = [s for s in samples if begun <= s.sent <= ended + SETTLE]
-    assert not _failed(before), _failed(before)[:5]
-    return Outcome(ended - begun, len(_failed(during)), len(during), p99(during), p99(before))
+    during = [s for s in samples if begun <= s.sent <= ended]
+    after = [s for s in samples if s.sent > ended]
+    assert not _failed(before), f"the load fails by itself: {_failed(before)}"
+    return Outcome(
+        took=ended - begun,
+        # What was closed too early fails a little later, too.
+        failed=_failed([*during, *after]),
+        sent=len(during) + len(after),
+        p99=p99(during),
+        p99_before=p99(before),
+        p99_after=p99(after),
+    )
 
 
-def _failed(samples: list[Sample]) -> list[Sample]:
-    return [s for s in samples if s.failed]
+def _failed(samples: list[Sample]) -> Counter[str]:
+    return Counter(f"{s.target} {s.result}" for s in samples if s.failed)
+
+
+def _three(outcome: Outcome) -> str:
+    found = (outcome.p99_before, outcome.p99, outcome.p99_after)
+    return ", ".join(f"{ms:.0f} ms" for ms in found)
 
 
 def _ask(cluster: Cluster, component: str) -> None:
@@ -112,7 +134,7 @@ def _ask(cluster: Cluster, component: str) -> None:
         found = cluster.status(NAMESPACE, NAME).get("rotation", [])
         return next((dict(r) for r in found if r["component"] == component), {})
 
-    before = state()
+    before = cluster.wait_for(state, LIMIT, lambda: "the status does not tell of it")
     cluster.kubectl(
         "annotate", "metisrag", NAME, "-n", NAMESPACE, "--overwrite",
         f"rotate.metisrag.dev/{component}={time.time()}",
@@ -123,21 +145,22 @@ def _ask(cluster: Cluster, component: str) -> None:
     )  # fmt: skip
 
 
-def _key_by_hand(cluster: Cluster) -> None:
-    _set(cluster, "mem0-key", current=f"mk_{secrets.token_urlsafe(32)}")
-    _restart(cluster, "mem0", "app")
-
-
-def _login_by_hand(cluster: Cluster) -> None:
+def _by_hand(cluster: Cluster, component: str) -> None:
+    """The new value into the Secret, and a rolling restart of those who know the old one."""
+    if component == "mem0-key":
+        _set(cluster, component, current=f"mk_{secrets.token_urlsafe(32)}")
+        _restart(cluster, "mem0", "app")
+        return
+    database, part = {"mem0-db": ("mem0", "mem0"), "metis-db": ("metis", "app")}[component]
     password = secrets.token_urlsafe(32)
-    user = cluster.secret(NAMESPACE, f"{NAME}-metis-db")["username"]
-    statement = f"ALTER ROLE {user} PASSWORD '{password}'"
+    user = cluster.secret(NAMESPACE, f"{NAME}-{component}")["username"]
     cluster.kubectl(
-        "exec", "-i", "-n", NAMESPACE, f"{NAME}-metis-postgres-0", "--",
-        "psql", "-q", "-U", "postgres", "-d", "metis", stdin=statement,
+        "exec", "-i", "-n", NAMESPACE, f"{NAME}-{database}-postgres-0", "--",
+        "psql", "-q", "-U", "postgres", "-d", database,
+        stdin=f"ALTER ROLE {user} PASSWORD '{password}'",
     )  # fmt: skip
-    _set(cluster, "metis-db", password=password)
-    _restart(cluster, "app")
+    _set(cluster, component, password=password)
+    _restart(cluster, part)
 
 
 def _set(cluster: Cluster, component: str, **values: str) -> None:

@@ -322,6 +322,9 @@ def test_an_annotation_rotates_and_the_status_tells(
         for purpose in PURPOSES:
             labels = f'component="{purpose}",outcome="succeeded"'
             assert metric(f"metis_operator_rotations_total{{{labels}}}") >= 1
+            for phase in ("Preparing", "Switching", "Revoking"):
+                labels = f'component="{purpose}",phase="{phase}"'
+                assert metric(f"metis_operator_rotation_phase_seconds_count{{{labels}}}") >= 1
         age = metric('metis_operator_credential_age_seconds{component="mem0-key",instance="demo"')
         assert 0 <= age < 90
         before = world.writes()
