@@ -6,14 +6,19 @@ would write it. Everything else is what a cluster does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from lightkube.config.kubeconfig import KubeConfig
+from metis_operator.cluster import connect
+from metis_operator.credentials import ensure_all
 
 from tests.component.operator.control_plane import ControlPlane, make_namespace
 from tests.component.operator.harness import Api, Operator, Wire, eventually
+from tests.component.operator.rotating import Stage, a_stage
 from tests.component.operator.world import World
 
 
@@ -74,6 +79,21 @@ def world(api: Api, operator: Operator, ns: str) -> Iterator[World]:
         return True
 
     eventually(is_clean)
+
+
+@pytest.fixture
+def config(world: World) -> Any:
+    """Access to the API server with the operator's role."""
+    return KubeConfig.from_file(world.operator.folder / "kubeconfig").get()
+
+
+@pytest.fixture
+async def stage(world: World, config: Any, tmp_path: Path) -> AsyncIterator[Stage]:
+    """Pods and Jobs around the credentials of an instance without a MetisRAG."""
+    async with connect(config) as cluster:
+        await ensure_all(cluster, "solo", world.ns, {})
+    with a_stage(world, tmp_path, "solo") as made:
+        yield made
 
 
 @pytest.fixture

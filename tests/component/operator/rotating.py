@@ -11,6 +11,7 @@ import base64
 import contextlib
 import itertools
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,15 +19,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import yaml
+from metis_operator.core.rotation import Request
+from metis_operator.standalone import rotate
+
 from app.db.login import fingerprint, read_together
 from app.rag.mem0_keys import MountedKeys, recognises
 from app.rag.mem0_keys import fingerprint as key_fingerprint
+from hack import tools
 from mem0_server.errors import UnauthorizedError
 from mem0_server.keys import KeyRing
 from mem0_server.settings import Settings
 from tests.component.mounted_secret import MountedSecret
-from tests.component.operator.harness import Api
+from tests.component.operator.harness import ROOT, Api
+from tests.component.operator.world import World
 
+PURPOSES = ("mem0-key", "mem0-db", "metis-db")
 _ADDRESSES = itertools.count(2)
 _PORT = {"mem0": 8050, "app": 8000}
 
@@ -242,3 +250,49 @@ class Stage:
         ]
         status = {"conditions": done, "succeeded": 1, "startTime": now, "completionTime": now}
         self.api.patch("Job", self.ns, job["metadata"]["name"], {"status": status}, "status")
+
+
+@contextlib.contextmanager
+def a_stage(world: World, folder: Path, name: str) -> Iterator[Stage]:
+    """An instance without a MetisRAG, as Helm alone would have made it."""
+    rendered = subprocess.run(
+        [str(tools.helm()), "template", name, str(ROOT / "charts/stack"), "-n", world.ns],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for document in yaml.safe_load_all(rendered):
+        if document and document["kind"] == "StatefulSet":
+            world.api.create("StatefulSet", world.ns, document)
+    with Stage(world.api, world.ns, name, folder).open() as stage:
+        yield stage
+
+
+async def turn(
+    cluster: Any, stage: Stage, *purposes: str, token: str, hurry: bool = False, **more: Any
+) -> list[str]:
+    """Rotate as the Job of Helm alone does; what was rotated."""
+    options: dict[str, Any] = {"rules": {}, "follows": {}, "limit": 60.0} | more
+    requests = {p: Request(token, revoke_now=hurry) for p in purposes}
+    return await rotate(cluster, stage.instance, stage.ns, requests=requests, **options)
+
+
+@contextlib.contextmanager
+def a_demo(world: World, folder: Path, spec: dict[str, Any]) -> Iterator[Stage]:
+    """A Ready MetisRAG with pods and Jobs."""
+    world.create(spec)
+    world.until_ready()
+    with Stage(world.api, world.ns, "demo", folder).open() as stage:
+        yield stage
+
+
+def rotation(world: World, component: str) -> dict[str, Any]:
+    """What the status says of one credential."""
+    found = world.resource()["status"].get("rotation", [])
+    return next((dict(r) for r in found if r["component"] == component), {})
+
+
+def ask(world: World, value: str, *components: str) -> None:
+    """Ask for rotations as a person does, by annotation."""
+    notes = {f"rotate.metisrag.dev/{c}": value for c in components}
+    world.api.patch("MetisRAG", world.ns, "demo", {"metadata": {"annotations": notes}})

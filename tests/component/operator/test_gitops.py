@@ -12,9 +12,8 @@ import yaml
 
 from hack import tools
 from tests.component.operator.harness import ROOT
-from tests.component.operator.rotating import Stage
+from tests.component.operator.rotating import PURPOSES, Stage, ask, rotation
 from tests.component.operator.test_cli import kubeconfig
-from tests.component.operator.test_rotation import PURPOSES, ask, rotation
 from tests.component.operator.world import World
 
 
