@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from mem0_server import __version__
 from mem0_server.api import conversation, errors, health, mem0, people
 from mem0_server.api.errors import documented
+from mem0_server.api.lean import Lean
 from mem0_server.api.middleware import OPEN, Gate
 from mem0_server.api.services import build
 from mem0_server.keys import KeyRing
@@ -61,7 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, responses=refusals)
     app.include_router(health.open_router)
     errors.install(app)
-    app.add_middleware(Gate, services=services)
+    app.add_middleware(Lean, routes=conversation.LEAN)
+    app.add_middleware(Gate, services=services)  # the outermost: added last
     _document_key(app)
     return app
 

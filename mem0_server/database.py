@@ -109,7 +109,8 @@ class Database:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         """Remember how to connect; :meth:`open` makes the pool."""
         self._settings = settings
-        self._metrics = metrics
+        self.acquire_timeout = settings.database_acquire_timeout
+        self.metrics = metrics
         self._pool: _Pool | None = None
         self._former: dict[_Pool, asyncio.Task[None]] = {}
         self._following = asyncio.Lock()
@@ -130,6 +131,21 @@ class Database:
                 log.info("database_login_changed", login=login, former=former.login)
                 self._pool = fresh
                 self._former[former] = asyncio.create_task(self._retire(former))
+
+    @property
+    def name(self) -> str:
+        """Host, port and database, for messages."""
+        return self._settings.database_name
+
+    def begin(self) -> _Pool:
+        """A unit of work begins, and ends with the pool's ``end``.
+
+        :raises DatabaseUnavailableError: the database is closed.
+        """
+        if self._pool is None:
+            raise DatabaseUnavailableError("the server is stopping; ask another replica")
+        self._pool.begin()
+        return self._pool
 
     @property
     def login(self) -> str | None:
@@ -174,37 +190,14 @@ class Database:
             return None
         return login_fingerprint(found)
 
-    # One generator, where managers inside each other would read better: it runs in every request.
-    @contextlib.asynccontextmanager
-    async def use(self, work: str) -> AsyncIterator[Connection]:
+    def use(self, work: str) -> _Use:
         """A connection for one unit of work; each statement is a transaction of its own.
+
+        Entering and leaving raise what follows.
 
         :raises DatabaseUnavailableError: the database does not answer, or not in time.
         """
-        pool = self._pool
-        if pool is None:
-            raise DatabaseUnavailableError("the server is stopping; ask another replica")
-        started = time.perf_counter()
-        pool.begin()
-        try:
-            timeout = self._settings.database_acquire_timeout
-            connection = await pool.connections.acquire(timeout=timeout)
-            try:
-                yield connection
-            except asyncpg.InternalClientError:
-                connection.terminate()
-                raise
-            finally:
-                await pool.connections.release(connection)
-        except _AWAY as error:
-            cause = str(error) or type(error).__name__
-            raise DatabaseUnavailableError(
-                f"the database {self._settings.database_name} did not do {work!r}: {cause}; "
-                "try again"
-            ) from error
-        finally:
-            pool.end()
-            self._metrics.query.labels(work).observe(time.perf_counter() - started)
+        return _Use(self, work)
 
     @contextlib.asynccontextmanager
     async def transaction(self, work: str) -> AsyncIterator[Connection]:
@@ -237,7 +230,7 @@ class Database:
                 self._pool.connections.get_idle_size(),
             )
         )
-        self._metrics.set_pool("records", size, idle, self._settings.database_pool_size)
+        self.metrics.set_pool("records", size, idle, self._settings.database_pool_size)
 
     async def _connect(self, *_: Any, **options: Any) -> Any:
         """One new connection with the credentials of this moment."""
@@ -273,6 +266,59 @@ class Database:
             **credentials,
             **options,
         )
+
+
+class _Use:
+    """One unit of work with a connection. A class, as it runs in every request: a generator with a
+    decorator around it costs twice as much.
+    """
+
+    __slots__ = ("_connection", "_database", "_pool", "_started", "_work")
+
+    def __init__(self, database: Database, work: str) -> None:
+        self._database = database
+        self._work = work
+
+    async def __aenter__(self) -> Connection:
+        pool = self._pool = self._database.begin()
+        self._started = time.perf_counter()
+        try:
+            # asyncpg's own limit would make a task of each wait.
+            async with asyncio.timeout(self._database.acquire_timeout):
+                self._connection = await pool.connections.acquire()
+        except BaseException as error:
+            self._end()
+            self._translate(error)
+            raise
+        connection: Connection = self._connection
+        return connection
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            if isinstance(error, asyncpg.InternalClientError):
+                self._connection.terminate()
+            await self._pool.connections.release(self._connection)
+        except _AWAY as broken:
+            self._translate(broken)
+        finally:
+            self._end()
+        if error is not None:
+            self._translate(error)
+
+    def _end(self) -> None:
+        self._pool.end()
+        self._database.metrics.worked(self._work, time.perf_counter() - self._started)
+
+    def _translate(self, error: BaseException) -> None:
+        """Raise ours for what says that the database is away.
+
+        :raises DatabaseUnavailableError: it is.
+        """
+        if isinstance(error, _AWAY):
+            cause = str(error) or type(error).__name__
+            raise DatabaseUnavailableError(
+                f"the database {self._database.name} did not do {self._work!r}: {cause}; try again"
+            ) from error
 
 
 class _Patient:

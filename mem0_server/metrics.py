@@ -80,6 +80,30 @@ class Metrics:
             registry=registry,
         )
 
+        # Finding a metric by its labels costs as much as counting, so what was found is kept. The
+        # labels are few: templates of routes, methods, statuses, names of work.
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._worked: dict[str, Histogram] = {}
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        key = method, route, status
+        found = self._answered.get(key)
+        if found is None:
+            found = self._answered[key] = (
+                self.requests.labels(method, route, str(status)),
+                self.latency.labels(method, route),
+            )
+        found[0].inc()
+        found[1].observe(seconds)
+
+    def worked(self, work: str, seconds: float) -> None:
+        """A unit of database work is over."""
+        found = self._worked.get(work)
+        if found is None:
+            found = self._worked[work] = self.query.labels(work)
+        found.observe(seconds)
+
     def set_pool(self, pool: str, size: int, idle: int, limit: int) -> None:
         """How a pool stands: open and idle connections, and how many there may be."""
         for state, number in (("used", size - idle), ("idle", idle), ("max", limit)):

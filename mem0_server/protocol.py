@@ -8,6 +8,8 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
+ARRIVED = "mem0.body_arrived"
+"""True in the scope of a request whose body came with its head, so that nobody need wait for it."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -18,6 +20,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*given, **named)
         self._head_timeout = head_timeout
         self._unread_timeout = unread_timeout
+        self._in_head = False
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._unread_timer: asyncio.TimerHandle | None = None
@@ -28,19 +31,26 @@ class BoundedProtocol(HttpToolsProtocol):
         self._await_head()
 
     def on_message_begin(self) -> None:
-        """Wait for the rest of the head."""
+        """A head begins."""
         super().on_message_begin()
-        if self._head_timer is None:
-            self._await_head()
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        self._in_head = False
         self._stop_head_timer()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """The body is there; its task, made with the head, may have begun already."""
+        self.scope[ARRIVED] = True  # type: ignore[literal-required]
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
-        """Bytes came; a head may have so many."""
+        """Bytes came. A head may have so many, and one that is not whole yet is waited for."""
         super().data_received(data)
+        if self._in_head and self._head_timer is None:
+            self._await_head()
         if self._head_timer is not None:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:

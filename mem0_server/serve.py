@@ -15,6 +15,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from mem0_server import collector
 from mem0_server.api.services import Services
 from mem0_server.app import create_app
 from mem0_server.errors import SettingsError
@@ -125,5 +126,6 @@ def serve() -> int:
         print(f"mem0_server: {error.message}", file=sys.stderr)
         return 2
     server = DrainingServer(config, app.state.services)
+    collector.settle()
     server.run()
     return 0 if server.started else 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from mem0_server.api.errors import documented
@@ -142,6 +143,14 @@ async def search(
     hits = await parts.indexer.search(query, scope, body.kind, body.limit)
     scores = {hit.record_id: hit.score for hit in hits}
     return FoundRecords(records=await parts.archival.found(agent_id, human_id, scores))
+
+
+# Their endpoints read nothing but their parameters, and return a response.
+LEAN = [
+    route
+    for route in router.routes
+    if isinstance(route, APIRoute) and route.endpoint in (append, recall)
+]
 
 
 def _json(content: BaseModel, status: int = 200) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -39,16 +40,16 @@ def install(app: FastAPI) -> None:
             raise error
         return answer(error)
 
-    async def invalid(_: Request, error: Exception) -> JSONResponse:
+    async def unreadable(_: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, RequestValidationError):
             raise error
-        return _invalid(error)
+        return invalid(error.errors())
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         if not isinstance(error, HTTPException):
             raise error
         if error.status_code == 400:  # FastAPI's for bytes that are no UTF-8
-            return problem(422, "invalid_input", "body: is not JSON in UTF-8", "body")
+            return no_json()
         code = _CODES.get(error.status_code, "http_error")
         response = problem(error.status_code, code, str(error.detail))
         response.headers.update(error.headers or {})
@@ -57,15 +58,23 @@ def install(app: FastAPI) -> None:
         return response
 
     app.add_exception_handler(Mem0ServerError, ours)
-    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(RequestValidationError, unreadable)
     app.add_exception_handler(HTTPException, http)
 
 
-def _invalid(error: RequestValidationError) -> JSONResponse:
-    """Name the first field at fault in ``field`` and all of them in the message."""
+def no_json() -> JSONResponse:
+    """The answer to a body that cannot be read."""
+    return problem(422, "invalid_input", "body: is not JSON in UTF-8", "body")
+
+
+def invalid(errors: Sequence[Any]) -> JSONResponse:
+    """Name the first field at fault in ``field`` and all of them in the message.
+
+    ``errors`` are pydantic's: each has a ``loc`` and a ``msg``.
+    """
     lines = []
     first: str | None = None
-    for found in error.errors():
+    for found in errors:
         name = ".".join(str(part) for part in found["loc"][1:]) or str(found["loc"][0])
         first = first if first is not None else name
         lines.append(f"{name}: {found['msg'].removeprefix('Value error, ')}")

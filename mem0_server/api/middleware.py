@@ -7,9 +7,9 @@ it is named open here.
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
-from uuid import uuid4
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +23,8 @@ from mem0_server.errors import (
     RequestTimeoutError,
     UnauthorizedError,
 )
+from mem0_server.logs import REQUEST_ID
+from mem0_server.protocol import ARRIVED
 
 log = structlog.get_logger(__name__)
 
@@ -55,30 +57,31 @@ class Gate:
         answering = _Answer(send, request_id, self._services)
         started = time.perf_counter()
         self._under_way += 1
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                if scope["path"] not in OPEN:
-                    self._services.keys.check(headers.get(b"x-api-key"))
-                    self._admit()
-                body = await self._body(headers, receive)
-                await self._app(scope, body, answering)
-            except Mem0ServerError as error:
-                if isinstance(error, UnauthorizedError):
-                    self._services.metrics.unauthorized.labels(error.reason).inc()
-                await answer(error)(scope, receive, answering)
-            except Exception as error:
-                if answering.started and isinstance(error.__cause__, Mem0ServerError):
-                    # A stream that ends early; its connection is closed without an end.
-                    log.warning("answer_broken_off", code=error.__cause__.code)
-                else:
-                    log.exception("request_failed", route=_route(scope))
-                if not answering.started:
-                    message = f"an error of ours; its cause is in the log under {request_id}"
-                    failed = problem(500, "internal_error", message)
-                    await failed(scope, receive, answering)
-            finally:
-                self._under_way -= 1
-                self._count(scope, answering.status, time.perf_counter() - started)
+        named = REQUEST_ID.set(request_id)
+        try:
+            if scope["path"] not in OPEN:
+                self._services.keys.check(headers.get(b"x-api-key"))
+                self._admit()
+            body = await self._body(scope, headers, receive)
+            await self._app(scope, body, answering)
+        except Mem0ServerError as error:
+            if isinstance(error, UnauthorizedError):
+                self._services.metrics.unauthorized.labels(error.reason).inc()
+            await answer(error)(scope, receive, answering)
+        except Exception as error:
+            if answering.started and isinstance(error.__cause__, Mem0ServerError):
+                # A stream that ends early; its connection is closed without an end.
+                log.warning("answer_broken_off", code=error.__cause__.code)
+            else:
+                log.exception("request_failed", route=_route(scope))
+            if not answering.started:
+                message = f"an error of ours; its cause is in the log under {request_id}"
+                failed = problem(500, "internal_error", message)
+                await failed(scope, receive, answering)
+        finally:
+            self._under_way -= 1
+            self._count(scope, answering.status, time.perf_counter() - started)
+            REQUEST_ID.reset(named)
 
     def _admit(self) -> None:
         """Let the request in.
@@ -91,9 +94,7 @@ class Gate:
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         method, route = scope["method"], _route(scope)
-        metrics = self._services.metrics
-        metrics.requests.labels(method, route, str(status)).inc()
-        metrics.latency.labels(method, route).observe(seconds)
+        self._services.metrics.answered(method, route, status, seconds)
         write = log.debug if scope["path"] in OPEN else log.info
         write(
             "request",
@@ -103,7 +104,7 @@ class Gate:
             milliseconds=round(seconds * 1000, 1),
         )
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
+    async def _body(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         """Read the body within its limits, and return a ``receive`` that gives it again.
 
         :raises BodyTooLargeError: it exceeds the cap.
@@ -114,40 +115,21 @@ class Gate:
         settings = self._services.settings
         limit = settings.max_body_bytes
         declared = headers.get(b"content-length", b"")
-        too_large = BodyTooLargeError(
-            f"the body exceeds {limit} bytes; send less, or raise MAX_BODY_BYTES"
-        )
         if declared.isdigit() and int(declared) > DISCARDED * limit:
-            raise too_large
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(settings.body_timeout):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        break
-                    size += len(message.get("body", b""))
-                    if size > DISCARDED * limit:
-                        break
-                    if size > limit:
-                        # Read on: a client that still sends would not see the answer.
-                        chunks.clear()
-                    else:
-                        chunks.append(message.get("body", b""))
-                    if not message.get("more_body"):
-                        break
-        except TimeoutError:
-            raise RequestTimeoutError(
-                f"the body did not arrive within {settings.body_timeout:g} s; send it again"
-            ) from None
+            raise _too_large(limit)
+        if scope.get(ARRIVED):  # most are there with the head, and no clock is needed
+            body, size = await _read(receive, limit)
+        else:
+            try:
+                async with asyncio.timeout(settings.body_timeout):
+                    body, size = await _read(receive, limit)
+            except TimeoutError:
+                raise RequestTimeoutError(
+                    f"the body did not arrive within {settings.body_timeout:g} s; send it again"
+                ) from None
         if size > limit:
-            raise too_large
-        whole: Message | None = {
-            "type": "http.request",
-            "body": b"".join(chunks),
-            "more_body": False,
-        }
+            raise _too_large(limit)
+        whole: Message | None = {"type": "http.request", "body": body, "more_body": False}
 
         async def again() -> Message:
             nonlocal whole
@@ -157,6 +139,31 @@ class Gate:
             return await receive()
 
         return again
+
+
+async def _read(receive: Receive, limit: int) -> tuple[bytes, int]:
+    """The body and how many bytes came; nothing of one that exceeds ``limit``."""
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            break
+        size += len(message.get("body", b""))
+        if size > DISCARDED * limit:
+            break
+        if size > limit:
+            # Read on: a client that still sends would not see the answer.
+            chunks.clear()
+        else:
+            chunks.append(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    return b"".join(chunks), size
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body exceeds {limit} bytes; send less, or raise MAX_BODY_BYTES")
 
 
 class _Answer:
@@ -184,7 +191,8 @@ class _Answer:
 def _request_id(given: bytes | None) -> str:
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode()
-    return uuid4().hex
+    # It tells requests apart and protects nothing.
+    return f"{random.getrandbits(128):032x}"
 
 
 def _route(scope: Scope) -> str:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from weakref import WeakSet
 
+from mem0_server import collector
 from mem0_server.errors import (
     DatabaseUnavailableError,
     InvalidInputError,
@@ -192,8 +193,9 @@ class Library:
         settings.mem0_dir.mkdir(parents=True, exist_ok=True)
         os.environ["MEM0_TELEMETRY"] = "false"
         os.environ["MEM0_DIR"] = str(settings.mem0_dir)
-        from mem0.memory.main import Memory
-        from mem0.utils.factory import EmbedderFactory
+        with collector.for_good():
+            from mem0.memory.main import Memory
+            from mem0.utils.factory import EmbedderFactory
 
         # The library's own embedder pulls a missing model from its constructor.
         EmbedderFactory.provider_to_class["ollama"] = "mem0_server.index.embedder.LocalEmbedder"

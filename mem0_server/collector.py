@@ -1,0 +1,38 @@
+"""Garbage collections that nobody notices.
+
+CPython's full collection looks at every object and stops all threads meanwhile. Most of ours are
+modules that stay for ever: 219,000 objects with mem0ai imported, 0.2 to 0.4 s at a time, every
+few seconds under load, and no request was answered in it. So what stays is set aside
+(``gc.freeze``), and young objects are looked at less often: those of the requests under way,
+a hundred each, are mostly gone by themselves before they would be moved among the old ones.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+YOUNG_OBJECTS = 10_000
+"""Containers made, less those gone again, between two looks at the young; CPython's is 700."""
+
+
+def settle() -> None:
+    """What is there now stays: collect once, and leave it out of every later collection."""
+    gc.collect()
+    gc.freeze()
+    _, middle, old = gc.get_threshold()
+    gc.set_threshold(YOUNG_OBJECTS, middle, old)
+
+
+@contextmanager
+def for_good() -> Iterator[None]:
+    """What is made inside stays; for imports, which make nothing else. Collects nothing itself."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if was_on:
+            gc.enable()
