@@ -39,7 +39,7 @@ class DrainingServer(uvicorn.Server):
 def serve() -> int:
     """Run the server: 0 after a drain, 1 when it could not start, 2 for unusable settings."""
     try:
-        from app.core import config, logging
+        from app.core import collector, config, logging
         from app.main import create_app
 
         settings = config.SETTINGS
@@ -61,5 +61,6 @@ def serve() -> int:
         ),
         settings.drain_delay,
     )
+    collector.settle()
     server.run()
     return 0 if server.started else 1

@@ -33,16 +33,19 @@ class Flight(Future[Any]):
         super().__init__()
         self._waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
 
-    async def landed(self) -> None:
-        """Wait until there is a result, an error or a cancellation."""
+    def landed(self) -> asyncio.Future[None]:
+        """To be awaited until there is a result, an error or a cancellation; one's own."""
         loop = asyncio.get_running_loop()
-        mine = loop.create_future()
+        mine: asyncio.Future[None] = loop.create_future()
         with self._guard:
-            new = loop not in self._waiting
-            self._waiting.setdefault(loop, []).append(mine)
-        if new:  # one callback a loop, however many wait there
-            self.add_done_callback(lambda _: self._tell(loop))
-        await mine
+            waiting = self._waiting.get(loop)
+            if waiting is not None:
+                waiting.append(mine)
+                return mine
+            self._waiting[loop] = [mine]
+        # One callback a loop, however many wait there.
+        self.add_done_callback(lambda _: self._tell(loop))
+        return mine
 
     def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
         with suppress(RuntimeError):  # closed: nobody waits there any more
