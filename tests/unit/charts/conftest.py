@@ -40,12 +40,20 @@ class Rendered:
         return [m for m in self.manifests if m["kind"] == kind]
 
     def pods(self) -> list[tuple[str, dict[str, Any]]]:
-        """Name of the workload and its pod template."""
+        """Name of the workload and its pod template; a Pod is its own."""
         return [
-            (f"{m['kind']} {m['metadata']['name']}", m["spec"]["template"])
+            (f"{m['kind']} {m['metadata']['name']}", template)
             for m in self.manifests
-            if "template" in m.get("spec", {})
+            if (template := _pod_template(m))
         ]
+
+
+def _pod_template(manifest: Manifest) -> Manifest | None:
+    spec = manifest.get("spec", {})
+    if manifest["kind"] == "Pod":
+        return manifest
+    template: Manifest | None = spec.get("jobTemplate", {}).get("spec", spec).get("template")
+    return template
 
 
 def _helm_path() -> str:

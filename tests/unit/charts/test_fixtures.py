@@ -101,7 +101,7 @@ def test_every_container_has_requests(all_rendered):
 def test_only_what_speaks_to_the_api_server_gets_a_token(all_rendered):
     for rendered in all_rendered:
         for name, template in rendered.pods():
-            wants = name.endswith(("-operator", "-credentials"))
+            wants = name.endswith(("-operator", "-credentials", "-rotator"))
             assert template["spec"]["automountServiceAccountToken"] is wants, name
 
 
@@ -112,7 +112,7 @@ def test_selectors_select_their_own_pods_alone(all_rendered):
             spec = manifest["spec"]
             selector = spec.get("selector") or spec["podSelector"]["matchLabels"]
             chosen = [name for name, labels in pods.items() if selector.items() <= labels.items()]
-            if selector["app.kubernetes.io/component"] in ("rotation", "rotator"):
+            if selector.get("app.kubernetes.io/component") in ("rotation", "test"):
                 assert not chosen  # Their pods are those of Jobs that come and go.
                 continue
             assert [name.split()[1] for name in chosen] == [manifest["metadata"]["name"]]

@@ -1,30 +1,46 @@
-"""The network policies allow the needed flows and no other, judged as Kubernetes would."""
+"""The network policies allow the needed flows and no other, judged as Kubernetes would.
+
+Every mode of use in tests/fixtures/values is held to one table: who may open a connection to which
+port of whom. All that is not in the table must be refused, between all pods of the instance, and
+to and from neighbours, strangers, other instances and addresses outside the cluster.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
 import pytest
 
-PORTS = {
-    "app": 8000, "mem0": 8050, "ollama": 11434, "metis-postgres": 5432, "mem0-postgres": 5432,
-    # Jobs that nobody speaks to: those that change database logins, and Helm's own rotation.
-    "rotation": 80, "rotator": 80,
-}  # fmt: skip
-NEEDED = {
-    ("app", "metis-postgres"),
-    ("app", "mem0"),
-    ("app", "ollama"),
-    ("mem0", "mem0-postgres"),
-    ("mem0", "ollama"),
-    ("rotation", "metis-postgres"),
-    ("rotation", "mem0-postgres"),
-    ("rotator", "mem0"),
-    ("rotator", "app"),
+from tests.unit.charts.policies import End, Pod, allowed, isolated
+
+APP, MEM0, OLLAMA = "app", "mem0", "ollama"
+METIS_DB, MEM0_DB = "metis-postgres", "mem0-postgres"
+PARTS = {APP: 8000, MEM0: 8050, OLLAMA: 11434, METIS_DB: 5432, MEM0_DB: 5432}
+JOBS = ("rotation", "rotator", "credentials", "test")
+KEYS = {
+    APP: "app",
+    MEM0: "mem0",
+    OLLAMA: "ollama",
+    METIS_DB: "metisPostgres",
+    MEM0_DB: "mem0Postgres",
 }
-PRELOADED = {"ollama": {"preload": {"image": "models:1"}}}
-OPERATOR = {"app.kubernetes.io/name": "metis-operator"}
+TALKS_TO_THE_API_SERVER = ("rotator", "credentials")
+API_SERVER, REGISTRY, NODE_DNS = "172.18.0.2", "203.0.113.10", "169.254.20.10"
+PORTS = (22, 53, 443, 5353, 5432, 5433, 6443, 8000, 8050, 8080, 11434)
 
 
-def _labels(component, instance="demo"):
+class Flow(NamedTuple):
+    """A connection that is needed."""
+
+    source: str
+    target: str
+    port: int
+    protocol: str = "TCP"
+
+
+def _labels(component: str, instance: str = "demo") -> dict[str, str]:
     return {
         "app.kubernetes.io/name": "metis-rag",
         "app.kubernetes.io/instance": instance,
@@ -32,86 +48,167 @@ def _labels(component, instance="demo"):
     }
 
 
-def _allowed(policies, labels, direction, other, port, *, same_namespace=True):
-    """Whether the pods with ``labels`` may speak, or be spoken to, in ``direction``.
-
-    ``other`` are the labels of the pod at the far end, None for an address outside the cluster.
-    """
-    chosen = [p["spec"] for p in policies if _matches(p["spec"]["podSelector"], labels)]
-    chosen = [spec for spec in chosen if direction in spec["policyTypes"]]
-    if not chosen:
-        return True
-    peers = "from" if direction == "Ingress" else "to"
-    return any(
-        port in [p["port"] for p in rule.get("ports", [{"port": port}])]
-        and (
-            peers not in rule
-            or any(_is_peer(peer, other, same_namespace=same_namespace) for peer in rule[peers])
-        )
-        for spec in chosen
-        for rule in spec[direction.lower()]
-    )
+OTHERS: dict[str, End] = {
+    "neighbour": Pod("neighbour", {"app": "web"}),
+    "another app": Pod("another app", _labels(APP, "other")),
+    "app elsewhere": Pod("app elsewhere", _labels(APP), "elsewhere"),
+    "stranger": Pod("stranger", {"app": "web"}, "elsewhere"),
+    "operator": Pod("operator", {"app.kubernetes.io/name": "metis-operator"}, "elsewhere"),
+    "dns": Pod("dns", {"k8s-app": "kube-dns"}, "kube-system"),
+    "dns on the node": NODE_DNS,
+    "api server": API_SERVER,
+    "registry": REGISTRY,
+}
 
 
-def _is_peer(peer, labels, *, same_namespace):
-    if labels is None or not (same_namespace or "namespaceSelector" in peer):
-        return False
-    return _matches(peer["podSelector"], labels)
+def needed(values: dict[str, Any]) -> set[Flow]:
+    """The table, for the stack's values of a mode."""
+
+    def value(path: str, default: Any = None) -> Any:
+        found: Any = values
+        for key in path.split("."):
+            found = found.get(key, {}) if isinstance(found, dict) else {}
+        return found or default
+
+    flows = {
+        Flow(APP, METIS_DB, 5432), Flow(APP, MEM0, 8050), Flow(APP, OLLAMA, 11434),
+        Flow(MEM0, MEM0_DB, 5432), Flow(MEM0, OLLAMA, 11434),
+        Flow("rotation", METIS_DB, 5432), Flow("rotation", MEM0_DB, 5432),
+        Flow("rotator", MEM0, 8050), Flow("operator", MEM0, 8050),
+        Flow("test", APP, 8000),
+    }  # fmt: skip
+    unlimited = [*TALKS_TO_THE_API_SERVER]
+    if not value("ollama.preload.image"):
+        unlimited.append(OLLAMA)  # it pulls from a registry, which may be anywhere
+    published = [APP]  # by an Ingress or a Gateway, whose pods may be anywhere
+    published += [
+        part for part in PARTS if value(f"{KEYS[part]}.service.type", "ClusterIP") != "ClusterIP"
+    ]
+    for part in published:
+        flows |= {Flow(who, part, PARTS[part]) for who in (*OTHERS, *unlimited)}
+    for who in unlimited:
+        flows |= {Flow(who, o, p, via) for o in OTHERS for p in PORTS for via in ("TCP", "UDP")}
+    asks_names = [APP, MEM0, "rotation", "test"]
+    for who, via in itertools.product(asks_names, ("TCP", "UDP")):
+        flows |= {Flow(who, o, p, via) for o, end in OTHERS.items() for p in (53, 5353)
+                  if isinstance(end, Pod) or o == "dns on the node"}  # fmt: skip
+    return flows
 
 
-def _matches(selector, labels):
-    return selector["matchLabels"].items() <= labels.items()
+def _instance(rendered: Any) -> dict[str, Pod]:
+    """The instance's pods by component, and those of Jobs that a rotation makes."""
+    pods = {}
+    for name, template in rendered.pods():
+        labels = template["metadata"]["labels"]
+        if labels["app.kubernetes.io/name"] != "metis-rag":
+            continue
+        ports = {
+            port["name"]: port["containerPort"]
+            for container in template["spec"]["containers"]
+            for port in container.get("ports", [])
+        }
+        component = labels["app.kubernetes.io/component"]
+        assert component not in pods, name
+        pods[component] = Pod(component, labels, named_ports=ports)
+    pods |= {made: Pod(made, _labels(made)) for made in ("rotation", "test")}
+    return pods
 
 
-@pytest.fixture
-def policies(stack):
-    return stack(PRELOADED).kinds("NetworkPolicy")
+def _stacks(rendered: list[Any], values: dict[str, Any]) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Each rendering of a stack in a mode, with the values of that stack."""
+    if "stack" in values:
+        yield rendered[0], values["stack"]
+    for one in rendered[1:]:
+        spec = values.get("instance", {}).get("spec", {})
+        yield one, {**values.get("operator", {}).get("defaults", {}), **spec}
 
 
-@pytest.mark.parametrize("source", PORTS)
-@pytest.mark.parametrize("target", PORTS)
-def test_flow(policies, source, target):
-    if source == target:
-        return
-    port = PORTS[target]
-    leaves = _allowed(policies, _labels(source), "Egress", _labels(target), port)
-    enters = _allowed(policies, _labels(target), "Ingress", _labels(source), port)
-    assert (leaves and enters) is ((source, target) in NEEDED)
+def _judged(policies: Any, pods: dict[str, Pod]) -> set[Flow]:
+    """All that the policies let through, of which one end is a pod of the instance."""
+    ends: dict[str, End] = {**OTHERS, **pods}
+    return {
+        Flow(source, target, port, protocol)
+        for source, target in itertools.product(ends, ends)
+        if source in pods or target in pods
+        for port in PORTS
+        for protocol in ("TCP", "UDP")
+        if allowed(policies, ends[source], ends[target], port, protocol)
+    }
 
 
-@pytest.mark.parametrize("target", PORTS)
-def test_strangers_reach_only_the_app(policies, target):
-    for stranger in ({"app": "other"}, _labels("app", "other"), None):
-        enters = _allowed(
-            policies, _labels(target), "Ingress", stranger, PORTS[target], same_namespace=False
-        )
-        assert enters is (target == "app"), stranger
+def test_every_mode_lets_the_needed_flows_through_and_no_other(
+    all_rendered: Any, fixture_values: dict[str, Any]
+) -> None:
+    for rendered, values in _stacks(all_rendered, fixture_values):
+        pods = _instance(rendered)
+        assert set(pods) <= {*PARTS, *JOBS}
+        policies = rendered.kinds("NetworkPolicy")
+        if values.get("networkPolicy", {}).get("enabled") is False:
+            assert not policies
+            continue
+        wanted = {f for f in needed(values) if {f.source, f.target} <= {*pods, *OTHERS}}
+        got = _judged(policies, pods)
+        assert got - wanted == set(), "let through and not in the table"
+        assert wanted - got == set(), "needed and refused"
 
 
-def test_an_operator_elsewhere_reaches_the_memory_server(policies):
-    assert _allowed(policies, _labels("mem0"), "Ingress", OPERATOR, 8050, same_namespace=False)
+def test_every_pod_is_cut_off_where_no_policy_lists_a_flow(all_rendered: Any) -> None:
+    for rendered in all_rendered:
+        policies = rendered.kinds("NetworkPolicy")
+        if not policies:
+            continue
+        for _, template in rendered.pods():
+            labels = template["metadata"]["labels"]
+            pod = Pod("one", labels)
+            assert isolated(policies, pod, "Ingress"), labels
+            free = (*TALKS_TO_THE_API_SERVER, "operator")
+            if labels.get("app.kubernetes.io/component", "operator") not in free:
+                assert isolated(policies, pod, "Egress"), labels
 
 
-@pytest.mark.parametrize("source", PORTS)
-def test_nobody_reaches_the_internet(policies, source):
-    if source == "rotator":
-        return  # It speaks to the API server, whose address no policy can name.
-    assert not _allowed(policies, _labels(source), "Egress", None, 443)
+def test_nobody_opens_a_connection_to_the_operator_but_for_metrics(render: Any) -> None:
+    rendered = render({})
+    policies = rendered.kinds("NetworkPolicy")
+    ((_, template),) = rendered.pods()
+    operator = Pod("operator", template["metadata"]["labels"])
+    open_ports = {p for p in PORTS if allowed(policies, OTHERS["stranger"], operator, p)}
+    assert open_ports == {8080}
 
 
-@pytest.mark.parametrize("source", ["app", "mem0"])
-def test_names_can_be_resolved(policies, source):
-    assert _allowed(policies, _labels(source), "Egress", {"k8s-app": "kube-dns"}, 53)
+def test_a_missing_policy_is_noticed(stack: Any) -> None:
+    """The judge itself: without any one of the policies, something forbidden gets through."""
+    rendered = stack({"ollama": {"preload": {"image": "models:1"}}})
+    policies, pods = rendered.kinds("NetworkPolicy"), _instance(rendered)
+    complete = _judged(policies, pods)
+    for left_out in policies:
+        rest = [policy for policy in policies if policy is not left_out]
+        assert _judged(rest, pods) - complete, left_out["metadata"]["name"]
 
 
-def test_the_model_server_reaches_a_registry_when_it_must_pull(stack):
-    policies = stack().kinds("NetworkPolicy")
-    assert _allowed(policies, _labels("ollama"), "Egress", None, 443)
-    assert not _allowed(policies, _labels("app"), "Egress", None, 443)
-
-
-def test_a_published_part_can_be_reached(stack):
-    values = {"metisPostgres": {"service": {"type": "NodePort"}}}
-    policies = stack(PRELOADED | values).kinds("NetworkPolicy")
-    assert _allowed(policies, _labels("metis-postgres"), "Ingress", None, 5432)
-    assert not _allowed(policies, _labels("mem0-postgres"), "Ingress", None, 5432)
+@pytest.mark.parametrize(
+    ("rule", "port", "protocol", "other", "through"),
+    [
+        ({}, 80, "UDP", "203.0.113.9", True),
+        ({"ports": [{"port": 80}]}, 80, "UDP", "203.0.113.9", False),
+        ({"ports": [{"port": 80, "endPort": 90}]}, 90, "TCP", "203.0.113.9", True),
+        ({"ports": [{"protocol": "UDP"}]}, 7, "UDP", "203.0.113.9", True),
+        ({"to": [{"ipBlock": {"cidr": "203.0.113.0/24", "except": ["203.0.113.8/29"]}}]}, 80, "TCP",
+         "203.0.113.9", False),
+        ({"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}, 80, "TCP", "203.0.113.9", True),
+        ({"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}]}, 80, "TCP", "2001:db8::1", False),
+        ({"to": [{"podSelector": {}}]}, 80, "TCP", "203.0.113.9", False),
+        ({"to": [{"podSelector": {}}]}, 80, "TCP", Pod("b", {}, "far"), False),
+        ({"to": [{"podSelector": {}}]}, 80, "TCP", Pod("b", {"x": "y"}), True),
+        ({"to": [{"namespaceSelector": {}}]}, 80, "TCP", Pod("b", {}, "far"), True),
+        ({"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "far"}},
+                  "podSelector": {"matchExpressions": [{"key": "x", "operator": "Exists"}]}}]},
+         80, "TCP", Pod("b", {}, "far"), False),
+        ({"ports": [{"port": "web"}]}, 80, "TCP", Pod("b", {}, named_ports={"web": 80}), True),
+    ],
+)  # fmt: skip
+def test_the_judge_reads_rules_as_kubernetes_does(
+    rule: Any, port: int, protocol: str, other: End, through: bool
+) -> None:
+    spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [rule]}
+    policy = {"metadata": {"namespace": "rag"}, "spec": spec}
+    assert allowed([policy], Pod("a", {}), other, port, protocol) is through

@@ -68,7 +68,7 @@ def test_the_hook_may_do_what_it_needs_and_no_more(stack):
 
 def test_the_credentials_are_a_hook_and_nothing_else_is(stack):
     hooks = {_key(m) for m in stack().manifests if HOOK in m["metadata"].get("annotations", {})}
-    kinds = ("ServiceAccount", "Role", "RoleBinding", "Job")
+    kinds = ("ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Job")
     assert hooks == {(kind, "demo-credentials") for kind in kinds}
     job = stack().one("Job", "demo-credentials")
     (container,) = job["spec"]["template"]["spec"]["containers"]
