@@ -38,7 +38,7 @@ generate:  ## Schemas, CRD and references from charts/stack/values.yaml
 	@$(RUN) python -m hack.schema
 
 test-unit:  ## The unit tests, without any I/O
-	@$(RUN) pytest tests/unit
+	@$(RUN) pytest -m 'not full' tests/unit
 
 test-tools:  ## What the tests need: a browser, etcd, kube-apiserver
 	@$(RUN) python -m hack test-tools

@@ -3,6 +3,18 @@
 {{- .Values.instance.name | default .Release.Name -}}
 {{- end -}}
 
+{{/*
+"metis-rag.spec" ROOT: what holds for the instance that this release makes: the spec of its MetisRAG
+over the operator's defaults, or without an operator the values of the stack.
+*/}}
+{{- define "metis-rag.spec" -}}
+{{- if .Values.stack.enabled -}}
+{{- toYaml .Values.stack -}}
+{{- else -}}
+{{- mergeOverwrite (deepCopy (.Values.operator.defaults | default dict)) .Values.instance.spec | toYaml -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the schema cannot see; each message says what to write instead. */}}
 {{- define "metis-rag.checks" -}}
 {{- $name := include "metis-rag.instance" . -}}

@@ -1,7 +1,10 @@
-"""The stack by Helm alone, without an operator."""
+"""The stack by Helm alone, without an operator: in a namespace with a quota and limits of its own,
+and in a cluster whose node refuses and counts what leaves it.
+"""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -12,12 +15,43 @@ from typing import Any
 import pytest
 import yaml
 
+from hack import cluster as kind
+from tests.e2e.egress import Watch
 from tests.e2e.load.watch import steady_load
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "solo"
 ROTATED = ("mem0-key", "mem0-db", "metis-db")
 SSA = ("--server-side", "--force-conflicts", "--field-manager=gitops")
+OUTSIDE = "192.0.2.1"  # reserved for documentation: nobody has it
+# Every request and limit that a quota can ask for, and defaults too small to work with: what the
+# chart leaves out would fail.
+QUOTA = {
+    "apiVersion": "v1",
+    "kind": "ResourceQuota",
+    "metadata": {"name": "team"},
+    "spec": {
+        "hard": {
+            "requests.cpu": "2", "requests.memory": "4Gi", "limits.cpu": "40",
+            "limits.memory": "64Gi", "pods": "20", "persistentvolumeclaims": "5",
+            "requests.storage": "40Gi",
+        }
+    },
+}  # fmt: skip
+LIMITS = {
+    "apiVersion": "v1",
+    "kind": "LimitRange",
+    "metadata": {"name": "team"},
+    "spec": {
+        "limits": [
+            {
+                "type": "Container",
+                "default": {"cpu": "2", "memory": "16Mi"},
+                "defaultRequest": {"cpu": "10m", "memory": "16Mi"},
+            }
+        ]
+    },
+}
 
 
 def values(cluster: Any) -> str:
@@ -29,9 +63,24 @@ def values(cluster: Any) -> str:
 
 
 @pytest.fixture(scope="module")
-def solo(cluster: Any) -> Iterator[str]:
+def egress(cluster: Any) -> Iterator[Watch]:
+    """The node refuses and counts what leaves the cluster."""
+    (node,) = cluster.items("nodes")
+    service = cluster.get("service", "kubernetes", "-n", "default")["spec"]["clusterIP"]
+    services = f"{service.rsplit('.', 2)[0]}.0.0/16"
+    own = [a["address"] for a in node["status"]["addresses"] if a["type"] == "InternalIP"]
+    watch = Watch(kind.named(kind.TESTS).node)
+    watch.start(node["spec"]["podCIDRs"][:1], [services, *(f"{address}/32" for address in own)])
+    yield watch
+    watch.stop()
+
+
+@pytest.fixture(scope="module")
+def solo(cluster: Any, egress: Watch) -> Iterator[str]:
     """`helm install solo .` with the stack and no operator."""
     cluster.namespace(NAMESPACE)
+    for limit in (QUOTA, LIMITS):
+        cluster.kubectl("create", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(limit))
     cluster.helm(
         "install", "solo", str(ROOT), "-n", NAMESPACE, "--wait", "--timeout", "4m",
         "-f", "-", stdin=values(cluster), timeout=270,
@@ -47,6 +96,113 @@ def test_answers_without_an_operator(cluster: Any, solo: str, upload: Any, ask: 
         body = ask(client, "How many days of annual leave does an employee have?")
     assert body["sources"]
     assert body["memory"]["status"] == "ok"
+
+
+def test_no_container_depends_on_the_defaults_of_a_limit_range(cluster: Any, solo: str) -> None:
+    filled_in = {
+        pod["metadata"]["labels"]["app.kubernetes.io/component"]: note
+        for pod in cluster.items("pods", "-n", solo)
+        if (note := pod["metadata"]["annotations"].get("kubernetes.io/limit-ranger"))
+    }
+    # A limit on its processors would slow the model server down many times: see docs/sizing.md.
+    assert set(filled_in) == {"ollama"}, filled_in
+    assert "memory" not in filled_in["ollama"]
+
+
+def test_helm_test_uses_the_instance_as_a_user_does_and_leaves_nothing(
+    cluster: Any, solo: str
+) -> None:
+    said = cluster.helm("test", "solo", "-n", solo, "--timeout", "4m")
+    assert "Succeeded" in said
+    assert not cluster.items("pods", "-n", solo, "-l", "app.kubernetes.io/component=test")
+    with cluster.app(solo, "solo") as client:
+        names = [d["name"] for d in client.get("/api/documents").json()["documents"]]
+        assert not [name for name in names if name.startswith("helm-test-")]
+
+
+@pytest.mark.full
+def test_helm_test_fails_without_the_memory_server_and_says_so(cluster: Any, solo: str) -> None:
+    mem0 = ("deployment/solo-mem0", "-n", solo)
+    cluster.kubectl("scale", *mem0, "--replicas=0")
+    gone = ("pods", "-n", solo, "-l", "app.kubernetes.io/component=mem0")
+    try:
+        cluster.wait_for(lambda: not cluster.items(*gone), 90, lambda: str(cluster.items(*gone)))
+        with pytest.raises(Exception, match="solo-test failed"):
+            cluster.helm("test", "solo", "-n", solo, "--timeout", "4m")
+        said = cluster.kubectl("logs", "solo-test", "-n", solo)
+        assert "remember: the memory server has not taken" in said
+        with cluster.app(solo, "solo") as client:
+            names = [d["name"] for d in client.get("/api/documents").json()["documents"]]
+            assert not [name for name in names if name.startswith("helm-test-")]
+    finally:
+        cluster.kubectl("scale", *mem0, "--replicas=1")
+        cluster.kubectl("rollout", "status", *mem0, "--timeout=2m", timeout=150)
+    cluster.helm("test", "solo", "-n", solo, "--timeout", "4m")
+
+
+def test_nobody_speaks_outside_the_cluster(cluster: Any, solo: str, egress: Watch) -> None:
+    """From the first hook of the installation on; a name asked outside counts for the DNS."""
+    pods = {
+        pod["status"].get("podIP"): f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        for pod in cluster.items("pods", "-A")
+        if not pod["spec"].get("hostNetwork")
+    }
+    told = [f"{pods.get(p.source, p.source)} -> {p.target}: {p.count}" for p in egress.outside()]
+    assert told == []
+
+
+def test_a_pod_that_does_is_refused_and_counted(cluster: Any, solo: str, egress: Watch) -> None:
+    before = {(p.source, p.target) for p in egress.outside()}
+    app = "deployment/solo-app"
+    address = cluster.kubectl(
+        "exec", "-n", solo, app, "-c", "app", "--", "python", "-c",
+        "import socket\n"
+        "try:\n"
+        f"    socket.create_connection(('{OUTSIDE}', 443), 5)\n"
+        "except OSError as error:\n"
+        "    print(socket.gethostbyname(socket.gethostname()), type(error).__name__)\n"
+        "try:\n"
+        "    socket.gethostbyname('telemetry.example')\n"
+        "except OSError:\n"
+        "    pass\n",
+    ).split()  # fmt: skip
+    assert address[1] == "ConnectionRefusedError"
+    after = {(p.source, p.target) for p in egress.outside()} - before
+    assert (address[0], OUTSIDE) in after
+    assert len({source for source, _ in after}) == 2, "the DNS asked outside for the name"
+
+
+def _enforces(cluster: Any) -> bool:
+    """Whether the cluster's network is known to enforce policies: kind's own one does."""
+    return bool(cluster.get("daemonset", "kindnet", "-n", "kube-system"))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "port", "through"),
+    [
+        ("app", "metis-postgres", 5432, True),
+        ("app", "mem0", 8050, True),
+        ("app", "mem0-postgres", 5432, False),
+        ("mem0", "mem0-postgres", 5432, True),
+        ("mem0", "metis-postgres", 5432, False),
+        ("mem0", "app", 8000, False),
+    ],
+)
+def test_the_network_refuses_what_no_policy_lists(
+    cluster: Any, solo: str, source: str, target: str, port: int, through: bool
+) -> None:
+    if not _enforces(cluster):
+        pytest.skip("the network of this cluster does not enforce policies")
+    tried = cluster.kubectl(
+        "exec", "-n", solo, f"deployment/solo-{source}", "-c", source, "--", "python", "-c",
+        "import socket\n"
+        "try:\n"
+        f"    socket.create_connection(('solo-{target}', {port}), 5)\n"
+        "    print('through')\n"
+        "except OSError as error:\n"
+        "    print(type(error).__name__)\n",
+    )  # fmt: skip
+    assert (tried.strip() == "through") is through, tried
 
 
 def held(cluster: Any) -> dict[str, dict[str, str]]:
@@ -78,8 +234,8 @@ def test_the_plugin_rotates_everything_and_no_request_fails(cluster: Any, solo: 
 @contextmanager
 def applied_over_and_over(cluster: Any) -> Iterator[list[str]]:
     """What a GitOps tool does: it compares and applies what it rendered; gives the differences."""
-    rendered = cluster.helm("template", "solo", str(ROOT), "-n", NAMESPACE, "-f", "-",
-                            stdin=values(cluster))  # fmt: skip
+    rendered = cluster.helm("template", "solo", str(ROOT), "-n", NAMESPACE, "--skip-tests",
+                            "-f", "-", stdin=values(cluster))  # fmt: skip
     kinds = {document["kind"] for document in yaml.safe_load_all(rendered) if document}
     assert "CronJob" in kinds
     assert "Secret" not in kinds

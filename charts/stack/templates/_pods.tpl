@@ -356,14 +356,20 @@ readinessProbe:
 {{- end -}}
 
 {{/*
-"stack.toolPod" (list ROOT COMPONENT ARGS): the pod spec of a Job that runs the operator's command
-line, for a stack that was installed by Helm alone.
+"stack.toolPod" (list ROOT COMPONENT ARGS [SECRET]): the pod spec of a Job that runs the operator's
+command line. It speaks to the API server as the account of its component; with SECRET it does not,
+but has the entry test-key of that Secret, if there is one, under /run/secrets/auth.
 */}}
 {{- define "stack.toolPod" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
+{{- $secret := gt (len .) 3 | ternary (last .) "" -}}
+{{- if gt (len .) 3 }}
+automountServiceAccountToken: false
+{{- else }}
 serviceAccountName: {{ include "stack.name" (list $root $component) }}
 automountServiceAccountToken: true
+{{- end }}
 enableServiceLinks: false
 restartPolicy: Never
 securityContext:
@@ -385,6 +391,17 @@ containers:
       limits: {cpu: "1", memory: 256Mi}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
+      {{- if $secret }}
+      - {name: auth, mountPath: /run/secrets/auth, readOnly: true}
+      {{- end }}
 volumes:
   - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
+  {{- if $secret }}
+  - name: auth
+    secret:
+      secretName: {{ $secret }}
+      optional: true
+      defaultMode: 288  # 0440: the pod's group reads
+      items: [{key: test-key, path: test-key}]
+  {{- end }}
 {{- end -}}

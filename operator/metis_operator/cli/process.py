@@ -1,4 +1,4 @@
-"""``run``, ``credentials`` and ``version``: what pods call. They read METIS_* variables."""
+"""What pods call: ``run``, ``credentials``, ``check``, ``version``. They read METIS_* variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 from importlib import metadata
 from pathlib import Path
 
-from . import rotation_process
+from . import check_process, rotation_process
 
 
 def version() -> str:
@@ -81,6 +81,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     rotation_process.add_brought(make)
     make.set_defaults(process=make_credentials)
     rotation_process.add(commands)
+    check_process.add(commands)
     show = commands.add_parser(
         "version", help="print the version", description="Print the version."
     )

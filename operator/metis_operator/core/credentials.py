@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import names
+from . import check, names
 from .objects import SECRET, Object, Owner, annotations_of, labels_of, meta_of, uid_of
 
 Token = Callable[[int], str]
@@ -32,11 +32,13 @@ _COMPONENT = {
 }
 # A database has two login roles, of which one is in use; rotation goes from one to the other.
 _LOGIN_ROLES = {METIS_DB: ("metis_app_a", "metis_app_b"), MEM0_DB: ("mem0_app_a", "mem0_app_b")}
+# The key of the user that checks speak as (`helm test`), so that nobody's memory is touched.
+CHECK_KEY = "test-key"
 _KEYS = {
     METIS_DB: ("username", "password", "superuser-password"),
     MEM0_DB: ("username", "password", "superuser-password"),
     MEM0_KEY: ("current",),
-    AUTH: ("admin-user", "admin-key", "keys.json"),
+    AUTH: ("admin-user", "admin-key", CHECK_KEY, "keys.json"),
 }
 # The entry that is read from a Secret that somebody brings.
 BROUGHT_ENTRY = {MEM0_KEY: "api-key", METIS_DB: "password", MEM0_DB: "password"}
@@ -129,8 +131,14 @@ def fresh(purpose: str, token: Token, brought: str = "") -> dict[str, str]:
         }
     if purpose == MEM0_KEY:
         return {"current": brought or secret_value(purpose, token)}
-    key = f"metis_{token(32)}"
-    return {"admin-user": ADMIN, "admin-key": key, "keys.json": key_file(ADMIN, key)}
+    key, check_key = f"metis_{token(32)}", f"metis_{token(32)}"
+    entries = [key_entry(ADMIN, "admin", key), key_entry(check.USER, "user", check_key)]
+    return {
+        "admin-user": ADMIN,
+        "admin-key": key,
+        CHECK_KEY: check_key,
+        "keys.json": json.dumps({"keys": entries}),
+    }
 
 
 def secret_value(purpose: str, token: Token) -> str:
@@ -151,10 +159,9 @@ def other_role(purpose: str, user: str) -> str:
     return second if user == first else first
 
 
-def key_file(user: str, key: str) -> str:
-    """The app's key file for one administrator: hashes only."""
-    entry = {"user": user, "role": "admin", "sha256": hashlib.sha256(key.encode()).hexdigest()}
-    return json.dumps({"keys": [entry]})
+def key_entry(user: str, role: str, key: str) -> dict[str, str]:
+    """A user's line in the app's key file: the key's hash only."""
+    return {"user": user, "role": role, "sha256": hashlib.sha256(key.encode()).hexdigest()}
 
 
 def labels(instance: str, purpose: str) -> dict[str, str]:
@@ -194,8 +201,9 @@ def _amendment(
     patch: Object = {}
     meta: Object = {}
     missing = _missing(purpose, live.get("data") or {})
-    if missing:
-        patch["data"] = _encode(_missing_values(purpose, missing, live, token))
+    values = _missing_values(purpose, missing, live.get("data") or {}, token) if missing else {}
+    if values:
+        patch["data"] = _encode(values)
     wanted = labels(instance, purpose)
     if any(labels_of(live).get(k) != v for k, v in wanted.items()):
         meta["labels"] = wanted
@@ -217,22 +225,39 @@ def _amendment(
 
 
 def _missing(purpose: str, data: Mapping[str, Any]) -> list[str]:
-    # Someone's own key file is complete as it is: no key can be guessed that fits its hashes.
+    # Someone's own key file is complete as it is: no key can be guessed that fits its hashes. One
+    # of ours gets the user of checks, which first came with a later version.
     if purpose == AUTH and "keys.json" in data:
-        return []
+        return [CHECK_KEY] if "admin-key" in data and CHECK_KEY not in data else []
     return [k for k in _KEYS[purpose] if k not in data]
 
 
 def _missing_values(
-    purpose: str, missing: list[str], live: Mapping[str, Any], token: Token
+    purpose: str, missing: list[str], data: Mapping[str, Any], token: Token
 ) -> dict[str, str]:
-    """Values for the missing keys that fit those which are there."""
+    """Values for the missing keys that fit those which are there; none where none can."""
     values = fresh(purpose, token)
-    data = live.get("data") or {}
+    if purpose == AUTH and "keys.json" in data:
+        return _with_check_key(_decode(data["keys.json"]), values[CHECK_KEY])
     if purpose == AUTH and "admin-key" in data:
         user = _decode(data["admin-user"]) if "admin-user" in data else ADMIN
-        values["keys.json"] = key_file(user, _decode(data["admin-key"]))
+        check_key = _decode(data[CHECK_KEY]) if CHECK_KEY in data else values[CHECK_KEY]
+        entries = [
+            key_entry(user, "admin", _decode(data["admin-key"])),
+            key_entry(check.USER, "user", check_key),
+        ]
+        values["keys.json"] = json.dumps({"keys": entries})
     return {k: values[k] for k in missing}
+
+
+def _with_check_key(text: str, key: str) -> dict[str, str]:
+    """The key file with the user of checks beside its own; nothing where it cannot be read."""
+    try:
+        entries = list(json.loads(text or '{"keys": []}')["keys"])
+    except (ValueError, KeyError, TypeError):
+        return {}
+    entries.append(key_entry(check.USER, "user", key))
+    return {CHECK_KEY: key, "keys.json": json.dumps({"keys": entries})}
 
 
 def _encode(values: Mapping[str, str]) -> dict[str, str]:

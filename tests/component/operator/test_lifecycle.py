@@ -14,7 +14,7 @@ EVERYTHING = {
     "ServiceAccount": 5,
     "ConfigMap": 4,
     "Service": 5,
-    "NetworkPolicy": 6,
+    "NetworkPolicy": 7,
     "Deployment": 2,
     "StatefulSet": 3,
 }

@@ -90,12 +90,17 @@ def test_no_volume_is_mounted_by_subpath(all_rendered):
                 assert all("subPath" not in mount for mount in container["volumeMounts"]), name
 
 
-def test_every_container_has_requests(all_rendered):
+def test_every_container_has_requests_and_limits(all_rendered):
+    """So that a ResourceQuota admits it and no LimitRange decides for it."""
     for rendered in all_rendered:
         for name, template in rendered.pods():
             for container in _containers(template):
-                requests = container["resources"]["requests"]
+                if container["name"] in ("wait-for-approval",):
+                    continue  # the user's own
+                requests, limits = (container["resources"][k] for k in ("requests", "limits"))
                 assert {"cpu", "memory"} <= set(requests), f"{name}: {container['name']}"
+                wanted = {"memory"} if container["name"] == "ollama" else {"cpu", "memory"}
+                assert wanted <= set(limits), f"{name}: {container['name']}"
 
 
 def test_only_what_speaks_to_the_api_server_gets_a_token(all_rendered):

@@ -66,14 +66,41 @@ def test_the_hook_may_do_what_it_needs_and_no_more(stack):
     ]
 
 
-def test_the_credentials_are_a_hook_and_nothing_else_is(stack):
+def test_the_credentials_and_the_check_are_hooks_and_nothing_else_is(stack):
     hooks = {_key(m) for m in stack().manifests if HOOK in m["metadata"].get("annotations", {})}
     kinds = ("ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "Job")
-    assert hooks == {(kind, "demo-credentials") for kind in kinds}
+    assert hooks == {(kind, "demo-credentials") for kind in kinds} | {("Pod", "demo-test")}
     job = stack().one("Job", "demo-credentials")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "-m", "metis_operator"]
     assert container["args"] == ["credentials", "--instance", "demo", "--namespace", "rag"]
+
+
+def test_the_check_is_the_same_pod_with_an_operator_and_without(render):
+    """One is written out in the umbrella, where the stack's templates are not at hand."""
+    values = {
+        "auth": {"existingSecret": "mine"},
+        "pods": {"fixedIds": False},
+        "image": {"architecture": "arm64", "pullSecrets": ["mirror"]},
+        "app": {"service": {"port": 80}},
+    }
+    alone = {"operator": {"enabled": False}, "instance": {"create": False}}
+    for spec in ({}, values, {"auth": {"mode": "none"}}):
+        by_helm = render(alone | {"stack": {"enabled": True, **spec}}).one("Pod", "demo-test")
+        image = {"image": {"pullSecrets": spec.get("image", {}).get("pullSecrets", [])}}
+        over = spec | {"auth": {"mode": "keys", **spec.get("auth", {})}}
+        for operator, own in (
+            (image, spec),
+            (image | {"defaults": spec}, {}),
+            (image | {"defaults": {"auth": {"mode": "none"}}}, over),
+        ):
+            made = {"operator": operator, "instance": {"spec": own}}
+            with_operator = render(made).one("Pod", "demo-test")
+            assert with_operator["spec"] == by_helm["spec"]
+            labels = with_operator["metadata"]["labels"]
+            assert labels.items() <= by_helm["metadata"]["labels"].items()
+            notes = with_operator["metadata"]["annotations"]
+            assert notes == by_helm["metadata"]["annotations"]
 
 
 def test_an_operator_of_one_namespace_has_rights_there_alone(render):

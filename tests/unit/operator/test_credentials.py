@@ -78,11 +78,17 @@ def test_a_git_ops_tool_that_tracks_by_label_is_told_to_leave_them_alone() -> No
 
 def test_the_app_is_given_the_hash_of_the_admin_s_key() -> None:
     auth = values(made()["demo-auth"])
-    digest = hashlib.sha256(auth["admin-key"].encode()).hexdigest()
+    admin, checks = (
+        hashlib.sha256(auth[key].encode()).hexdigest() for key in ("admin-key", "test-key")
+    )
     assert json.loads(auth["keys.json"]) == {
-        "keys": [{"user": "admin", "role": "admin", "sha256": digest}]
+        "keys": [
+            {"user": "admin", "role": "admin", "sha256": admin},
+            {"user": "helm-test", "role": "user", "sha256": checks},
+        ]
     }
     assert auth["admin-key"] not in auth["keys.json"]
+    assert auth["test-key"] not in auth["keys.json"]
 
 
 def test_a_missing_key_is_added_and_nothing_that_is_there_is_written() -> None:
@@ -102,6 +108,38 @@ def test_a_lost_key_file_is_made_for_the_key_that_is_there() -> None:
     assert isinstance(action, Amend)
     written = base64.b64decode(action.patch["data"]["keys.json"]).decode()
     assert hashlib.sha256(key.encode()).hexdigest() in written
+
+
+def test_a_key_file_of_an_earlier_version_gets_the_user_of_checks_beside_its_own() -> None:
+    secrets = made()
+    data = secrets["demo-auth"]["data"]
+    del data["test-key"]
+    own = {"keys": [{"user": "eve", "role": "user", "sha256": "0" * 64}]}
+    data["keys.json"] = base64.b64encode(json.dumps(own).encode()).decode()
+    (action,) = plan(secrets)
+    assert isinstance(action, Amend)
+    written = values({"data": action.patch["data"]})
+    assert set(written) == {"test-key", "keys.json"}
+    first, second = json.loads(written["keys.json"])["keys"]
+    assert first == own["keys"][0]
+    assert second["user"] == "helm-test"
+    assert second["sha256"] == hashlib.sha256(written["test-key"].encode()).hexdigest()
+
+
+def test_a_key_file_that_cannot_be_read_stays_as_it_is() -> None:
+    secrets = made()
+    del secrets["demo-auth"]["data"]["test-key"]
+    for text in (b"{}", b"[1]", b"not json"):
+        secrets["demo-auth"]["data"]["keys.json"] = base64.b64encode(text).decode()
+        assert plan(secrets) == []
+
+
+def test_without_the_values_a_missing_key_is_noticed_all_the_same() -> None:
+    secrets = made()
+    data = secrets["demo-auth"]["data"]
+    del data["test-key"]
+    data.update(dict.fromkeys(data, ""))
+    assert [type(action) for action in plan(secrets)] == [Amend]
 
 
 def test_somebody_s_own_key_file_is_complete() -> None:

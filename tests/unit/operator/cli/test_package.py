@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[4]
 PACKAGE = ROOT / "operator" / "metis_operator"
 # What pods call; their images bring more than the package asks for.
-OF_PODS = {"cli/process.py", "cli/rotation_process.py"}
+OF_PODS = {"cli/process.py", "cli/rotation_process.py", "cli/check_process.py"}
 
 
 def imports(path: Path) -> tuple[set[Path], set[str]]:
