@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hack import docker, engine, node_image, pins, tools
-from hack.cache import CACHE
+from hack import audit, docker, engine, node_image, pins, tools
+from hack.cache import CACHE, digest
 from hack.errors import ClusterUnavailable, CommandFailed
 from hack.images import Image
 from hack.process import Log, answer
@@ -32,6 +32,11 @@ class Cluster:
     def node(self) -> str:
         """The container that is its only node."""
         return f"{self.name}-control-plane"
+
+    @property
+    def is_for_tests(self) -> bool:
+        """Whether nothing in it is of worth, and its API server keeps an audit log."""
+        return self.name == TESTS
 
     @property
     def context(self) -> str:
@@ -87,8 +92,9 @@ def ensure(log: Log, cluster: Cluster, *, port: int | None, online: bool) -> str
     if state is not None and state != "running":
         log.note("starting the node again")
         log.run("docker", "start", cluster.node)
-    if state is not None and _half_made(cluster, log):
-        log.note("removing a cluster whose making was interrupted")
+    unusable = None if state is None else _unusable(cluster, log)
+    if unusable:
+        log.note(f"removing a cluster {unusable}")
         log.run(tools.kind(log), "delete", "cluster", "--name", cluster.name, *cluster.file_flags)
         state = None
     if state is None:
@@ -98,7 +104,8 @@ def ensure(log: Log, cluster: Cluster, *, port: int | None, online: bool) -> str
             tools.kind(log), "export", "kubeconfig", "--name", cluster.name, *cluster.file_flags
         )
     _wait_ready(log, cluster)
-    log.run("docker", "exec", cluster.node, "touch", _FINISHED)
+    finished = f"echo {_kind_of(cluster)} > {_FINISHED}"
+    log.run("docker", "exec", cluster.node, "sh", "-c", finished)
     if state is None:
         return "created"
     return "already runs" if state == "running" else "started again"
@@ -174,6 +181,8 @@ def description(cluster: Cluster, image: str, port: int | None, *, lacks_cap: bo
         node["extraPortMappings"] = [
             {"containerPort": NODE_PORT, "hostPort": port, "listenAddress": "127.0.0.1"}
         ]
+    if cluster.is_for_tests:
+        node |= audit.node_config()
     config: dict[str, Any] = {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
@@ -214,6 +223,23 @@ def free_port(first: int, count: int = 20) -> int:
 _FINISHED = "/kind/metis-rag-finished"
 
 
+def _kind_of(cluster: Cluster) -> str:
+    """What tells a cluster made by another description, on the same machine, from this one."""
+    text = description(cluster, "", None, lacks_cap=False)
+    return digest(text, json.dumps(audit.policy() if cluster.is_for_tests else None))
+
+
+def _unusable(cluster: Cluster, log: Log) -> str | None:
+    """Why the cluster is to be removed, as the end of a sentence; None when it is not."""
+    if _half_made(cluster, log):
+        return "whose making was interrupted"
+    if cluster.is_for_tests:
+        made_as = answer("docker", "exec", cluster.node, "cat", _FINISHED)
+        if (made_as or "").strip() != _kind_of(cluster):
+            return "of the tests that was made in another way"
+    return None
+
+
 def _half_made(cluster: Cluster, log: Log) -> bool:
     """Whether kind was interrupted while it made this cluster: nothing of worth can be in it."""
     inside = ["docker", "exec", cluster.node]
@@ -241,6 +267,8 @@ def _half_made(cluster: Cluster, log: Log) -> bool:
 
 
 def _create(log: Log, cluster: Cluster, port: int | None, *, online: bool) -> None:
+    if cluster.is_for_tests:
+        audit.write()
     image = pins.KINDEST_NODE if online else node_image.tag()
     chosen = None if port is None else free_port(port)
     text = description(cluster, image, chosen, lacks_cap=engine.host_lacks_sys_resource())

@@ -51,9 +51,37 @@ def is_forbidden(entry: Mapping[str, Any]) -> bool:
     return bool(entry.get("annotations", {}).get("authorization.k8s.io/decision") == "forbid")
 
 
-def refused(entries: Iterable[Mapping[str, Any]]) -> set[str]:
-    """The requests that were refused for want of a right, in words."""
-    return {f"{_right(e) or e['verb']}: {e['requestURI']}" for e in entries if is_forbidden(e)}
+def refused(
+    entries: Iterable[Mapping[str, Any]], documents: Iterable[Mapping[str, Any]]
+) -> set[str]:
+    """The requests outside of the roles among ``documents``, in words.
+
+    An API server that has just started refuses everything until it has read its roles. So a
+    request that was refused counts when the roles do not grant it, and not when they do.
+    """
+    roles = [d for d in documents if d["kind"] in ("Role", "ClusterRole")]
+    return {
+        f"{_right(e) or e['verb']}: {e['requestURI']}"
+        for e in entries
+        if is_forbidden(e) and not any(_allows(role, e) for role in roles)
+    }
+
+
+def _allows(role: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
+    """Whether the role grants exactly this: the right, in this namespace, for this name."""
+    right, reference = _right(entry), entry.get("objectRef") or {}
+    if right is None:
+        return False
+    home = role["metadata"].get("namespace")
+    if role["kind"] == "Role" and reference.get("namespace") != home:
+        return False
+    return any(
+        right.verb in rule["verbs"]
+        and right.group in rule["apiGroups"]
+        and right.resource in rule["resources"]
+        and reference.get("name", "") in (rule.get("resourceNames") or [reference.get("name", "")])
+        for rule in role["rules"]
+    )
 
 
 def _right(entry: Mapping[str, Any]) -> Right | None:

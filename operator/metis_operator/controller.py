@@ -68,6 +68,11 @@ class Controller:
             metrics.OBJECTS.labels(phase.value).set_function(partial(self._in_phase, phase))
 
     @property
+    def up(self) -> bool:
+        """Whether the API server answers, as far as we know."""
+        return self._up
+
+    @property
     def not_ready(self) -> str | None:
         """What the operator waits for, or None when it works."""
         if not self._up:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -13,22 +14,30 @@ from .errors import SettingsError
 _METRICS_TYPE = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
 
 
-@asynccontextmanager
-async def serve(host: str, port: int, not_ready: Callable[[], str | None]) -> AsyncIterator[int]:
-    """Serve while the context lasts; gives the port, which the system chooses when it is 0.
+class Health(NamedTuple):
+    """What the probes ask: each gives a reason, or None when all is well.
 
-    ``not_ready()`` says what the operator still waits for, or None when it is ready.
+    ``not_ready`` says what the operator still waits for, ``not_alive`` what only a fresh process
+    can mend.
+    """
+
+    not_ready: Callable[[], str | None]
+    not_alive: Callable[[], str | None]
+
+
+@asynccontextmanager
+async def serve(host: str, port: int, health: Health) -> AsyncIterator[int]:
+    """Serve while the context lasts; gives the port, which the system chooses when it is 0.
 
     Raises:
         SettingsError: the port is taken.
     """
 
     async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return _answer(health.not_alive())
 
     async def readyz(_: web.Request) -> web.Response:
-        reason = not_ready()
-        return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)
+        return _answer(health.not_ready())
 
     async def exposition(_: web.Request) -> web.Response:
         return web.Response(body=metrics.exposition(), headers=_METRICS_TYPE)
@@ -54,3 +63,7 @@ async def serve(host: str, port: int, not_ready: Callable[[], str | None]) -> As
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def _answer(reason: str | None) -> web.Response:
+    return web.Response(text=f"{reason or 'ok'}\n", status=503 if reason else 200)

@@ -11,6 +11,10 @@ from importlib import metadata
 from pathlib import Path
 
 from . import check_process, rotation_process
+from .exits import Exit
+
+# So long, in seconds, an operator may take to end once it has begun to.
+_END_WITHIN = 10.0
 
 
 def version() -> str:
@@ -27,13 +31,16 @@ def version() -> str:
 def run_operator(_: argparse.Namespace) -> int:
     """Run the operator until it is told to stop."""
     from .. import logs
+    from ..ending import LastResort
     from ..main import run
     from ..settings import Settings
 
     settings = Settings.from_env()
     logs.configure(settings.log_level)
+    last_resort = LastResort(_END_WITHIN, Exit.FAILED)
     with contextlib.suppress(asyncio.CancelledError):  # a signal, before there was much to end
-        asyncio.run(run(settings))
+        asyncio.run(run(settings, last_resort))
+    last_resort.cancel()
     return 0
 
 

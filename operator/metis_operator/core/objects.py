@@ -33,6 +33,15 @@ class Kind:
         """``group/version``, or only the version for the core group."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
+    def path(self, namespace: str | None = None) -> str:
+        """Where the API server lists the objects of this kind, in one namespace or in all."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        return (
+            f"{root}/namespaces/{namespace}/{self.plural}"
+            if namespace
+            else (f"{root}/{self.plural}")
+        )
+
     @property
     def is_workload(self) -> bool:
         """Whether it runs pods that the status speaks of."""

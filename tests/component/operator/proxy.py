@@ -27,6 +27,7 @@ class Proxy:
     ``refuse``: the status that all requests are answered with, 0 for none.
     ``gone``: how the watches of kinds not in ``told`` are told that their version is too old:
     by a ``status``, or by an ``event`` in the stream.
+    ``held``: watches whose path has this at its end get no answer; empty for none.
     ``on_write``: called before and after each write but the Lease's with its number, from 1, and
     with ``before`` or ``after`` (the API server has answered, the operator does not know yet).
     """
@@ -34,6 +35,7 @@ class Proxy:
     def __init__(self, api: Api) -> None:
         self.refuse = 0
         self.gone = ""
+        self.held = ""
         self.told: set[str] = set()
         self.refused = 0
         self.writes = 0
@@ -110,6 +112,8 @@ class Proxy:
         assert task is not None
         self._streams.add(task)
         try:
+            if self.held and request.path.endswith(self.held):
+                await asyncio.Event().wait()
             return await self._pass(request)
         finally:
             self._streams.discard(task)

@@ -214,12 +214,38 @@ def test_a_version_that_is_gone(stage: Stage, how: str) -> None:
     stage.create()
     stage.settle()
     stage.proxy.gone = how
+    began = time.monotonic()
     stage.proxy.drop_streams()
     stage.api.delete("Service", stage.ns, "demo-app")
     stage.repaired()
+    assert time.monotonic() - began < 45.0, "whatever kopf's streams wait for"
     eventually(lambda: len(stage.proxy.told) >= 9, timeout=PATIENCE, what="all kinds are told")
     stage.api.delete("Service", stage.ns, "demo-app")
     stage.repaired()
+    stage.settle()
+
+
+@pytest.mark.full
+def test_a_watch_that_is_not_answered_any_more(stage: Stage) -> None:
+    """Kopf says nothing of it; the probe does, and a fresh process sees all again."""
+    stage.create()
+    stage.settle()
+    stage.proxy.held = "/configmaps"
+    stage.proxy.drop_streams()
+    said: list[str] = []
+
+    def fails() -> bool:
+        answer = stage.supervisor.operator.ask("/healthz")
+        said.append(answer.text)
+        return answer.status_code == 503
+
+    eventually(fails, timeout=PATIENCE)
+    assert "/api/v1/configmaps has not been watched for 30 s" in said[-1]
+    eventually(lambda: stage.supervisor.ends, timeout=15, what="the process ends")
+    assert stage.supervisor.ends == [1]
+    stage.proxy.held = ""
+    stage.api.delete("ConfigMap", stage.ns, "demo-app")
+    eventually(lambda: stage.api.get("ConfigMap", stage.ns, "demo-app"), timeout=PATIENCE)
     stage.settle()
 
 

@@ -222,3 +222,27 @@ def test_a_signal_before_anything_began(world: World, wait: Callable[..., Any]) 
     wait(lambda: "operator started" in operator.log.read_text(), timeout=40)
     operator.process.send_signal(signal.SIGINT)
     assert operator.process.wait(30) == 0
+
+
+STUBBORN = """
+import asyncio, contextlib
+from metis_operator.ending import LastResort
+
+async def never() -> None:
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+
+async def main() -> None:
+    LastResort(0.5, 7).start()
+    task = asyncio.create_task(never())
+    await asyncio.sleep(0)
+    task.cancel()
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_with_a_task_that_never_lets_go_ends_all_the_same() -> None:
+    done = subprocess.run([sys.executable, "-c", STUBBORN], capture_output=True, timeout=30)
+    assert done.returncode == 7

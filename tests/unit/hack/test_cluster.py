@@ -10,7 +10,7 @@ import pytest
 
 from hack import pins, registry, tools
 from hack.cache import RECIPES
-from hack.cluster import Cluster, canonical, description
+from hack.cluster import TESTS, Cluster, canonical, description
 from hack.engine import lacks_sys_resource, runs
 from hack.errors import HackError
 
@@ -130,3 +130,15 @@ def test_the_registry_setting_wins_and_a_wrong_one_is_refused(
     with pytest.raises(HackError, match="maybe"):
         registry.online()
     registry.online.cache_clear()
+
+
+def test_only_the_cluster_of_the_tests_keeps_an_audit_log() -> None:
+    tests = json.loads(description(Cluster(TESTS), "node:1", None, lacks_cap=False))
+    (node,) = tests["nodes"]
+    (patch,) = map(json.loads, node["kubeadmConfigPatches"])
+    (mount,) = node["extraMounts"]
+    policy = patch["apiServer"]["extraArgs"]["audit-policy-file"]
+    assert mount["containerPath"] == policy
+    assert policy in {v["mountPath"] for v in patch["apiServer"]["extraVolumes"]}
+    (own,) = json.loads(description(Cluster("metis"), "node:1", None, lacks_cap=False))["nodes"]
+    assert set(own) == {"role", "image"}
