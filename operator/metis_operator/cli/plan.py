@@ -32,13 +32,18 @@ DESCRIPTION = (
     "Shows, field by field, what the operator would change if this file were applied, or these "
     "values were set, or (with neither) now: what a paused MetisRAG waits for. The API server is "
     "asked in a dry run, so its defaults and its refusals count. Secrets are never shown. Needs "
-    "helm 4 on the PATH, and the right to patch the objects. Ends with 0 when nothing would "
-    "change, with 2 when something would."
+    "helm 4 on the PATH, and the right to patch the objects; without the right to patch MetisRAGs, "
+    "which the operator's own account lacks too, the spec itself is not checked, and a note says "
+    "so. Ends with 0 when nothing would change, with 2 when something would."
 )
 EXAMPLES = (
     ("plan -f metisrag.yaml", "what kubectl apply -f metisrag.yaml would do"),
     ("plan demo --set app.replicas=3 --set ollama.gpu.enabled=true", "what two values would do"),
     ("plan demo", "what resume would put back"),
+)
+_UNCHECKED = (
+    "You may not change MetisRAGs, so the API server was not asked whether it takes this spec: the "
+    "chart checks it alone."
 )
 
 
@@ -71,14 +76,14 @@ async def run(context: Context) -> int:
 
     patch = patch_of(arguments.set, arguments.values)
     async with context.connect() as session:
+        remarks: list[str] = []
         if arguments.filename:
-            live, wanted = await _from_file(session, arguments.filename)
+            live, wanted = await _from_file(session, arguments.filename, remarks)
         else:
             live = await pick(session, arguments.name)
-            key = key_of(live, METISRAG)
-            wanted = await session.rest.dry_merge(key, {"spec": patch}) if patch else live
-        found, remarks = await changes_of(session, live, wanted)
-    _show(context, wanted, found, remarks)
+            wanted = await _changed(session, live, patch, remarks) if patch else live
+        found, more = await changes_of(session, live, wanted)
+    _show(context, wanted, found, remarks + more)
     return Exit.ATTENTION if found else Exit.OK
 
 
@@ -144,7 +149,40 @@ def three_way(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, 
     return patch
 
 
-async def _from_file(session: Session, name: str) -> tuple[Object | None, Object]:
+def patched(value: Any, patch: Any) -> Any:
+    """``value`` after a JSON merge patch (RFC 7386): null takes out, lists are replaced whole."""
+    if not isinstance(patch, Mapping):
+        return patch
+    found = dict(value) if isinstance(value, Mapping) else {}
+    for key, change in patch.items():
+        if change is None:
+            found.pop(key, None)
+        else:
+            found[key] = patched(found.get(key), change)
+    return found
+
+
+async def _changed(
+    session: Session, live: Object, patch: Mapping[str, Any], remarks: list[str]
+) -> Object:
+    """``live`` with its spec patched, by the API server where one may ask it."""
+    key, whole = key_of(live, METISRAG), {"spec": patch}
+    if await _may(session, "patch", key.namespace):
+        return await session.rest.dry_merge(key, whole)
+    remarks.append(_UNCHECKED)
+    return dict(patched(live, whole))
+
+
+async def _may(session: Session, verb: str, namespace: str) -> bool:
+    """Whether the user has that right to MetisRAGs."""
+    asked = {"verb": verb, "group": names.GROUP, "resource": names.PLURAL, "namespace": namespace}
+    found = await session.rest.review("selfsubjectaccessreviews", {"resourceAttributes": asked})
+    return bool(found.get("allowed"))
+
+
+async def _from_file(
+    session: Session, name: str, remarks: list[str]
+) -> tuple[Object | None, Object]:
     """The MetisRAG as it is, if it is there, and as applying the file would make it."""
     found = [d for d in _load(name) if isinstance(d, dict) and d.get("kind") == names.KIND]
     if len(found) != 1:
@@ -159,10 +197,13 @@ async def _from_file(session: Session, name: str) -> tuple[Object | None, Object
     key = Key(METISRAG, meta["namespace"], meta["name"])
     live = await find(session, key.namespace, key.name)
     if live is None:
-        return None, await session.rest.dry_create(key, wanted)
+        if await _may(session, "create", key.namespace):
+            return None, await session.rest.dry_create(key, wanted)
+        remarks.append(_UNCHECKED)
+        return None, wanted
     last = annotations_of(live).get("kubectl.kubernetes.io/last-applied-configuration", "{}")
     patch = three_way(json.loads(last).get("spec") or {}, wanted.get("spec") or {})
-    return live, await session.rest.dry_merge(key, {"spec": patch})
+    return live, await _changed(session, live, patch, remarks)
 
 
 def _load(name: str) -> list[Any]:

@@ -117,8 +117,7 @@ _REVIEWS = {
 
 def path_of(kind: Kind, namespace: str = "") -> str:
     """The path of all objects of a kind."""
-    root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-    return f"{root}/namespaces/{namespace}/{kind.plural}" if namespace else f"{root}/{kind.plural}"
+    return kind.path(namespace or None)
 
 
 def path_of_key(key: Key) -> str:

@@ -18,7 +18,15 @@ from metis_operator.cli.exits import Exit
 from metis_operator.cli.main import main
 
 from hack import tools
-from tests.component.operator.harness import ADMIN, OPERATOR_NAMESPACE, ROOT, Api, Operator, Wire
+from tests.component.operator.harness import (
+    ADMIN,
+    OPERATOR,
+    OPERATOR_NAMESPACE,
+    ROOT,
+    Api,
+    Operator,
+    Wire,
+)
 from tests.component.operator.world import World
 
 
@@ -199,6 +207,30 @@ def test_what_is_forbidden_is_said(world: World, cli: Cli, tmp_path: Path) -> No
     said = " ".join(f["what"] for f in findings)
     assert f"You may not list metisrags in namespace {world.ns}" in said
     assert "you may not look at: " in said
+
+
+def test_plan_with_the_rights_of_the_operator_alone(
+    world: World, cli: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As within its pod: it may not change a MetisRAG, and does not try to."""
+    world.create()
+    world.until_ready()
+    within = Cli(kubeconfig(tmp_path, world.api, world.ns, token=OPERATOR), capsys)
+    asked = len(world.api.operator_calls())
+    assert "Nothing would change." in within("plan", "demo").out
+    told = within("plan", "demo", "--set", "app.replicas=2", code=Exit.ATTENTION)
+    assert "spec.replicas: + 2" in told.out or "spec.replicas: 1 → 2" in told.out
+    assert "the API server was not asked whether it takes this spec" in told.err
+    assert "app" in within("plan", "--set", "app.replicas=x", code=Exit.FAILED).err
+    example = str(ROOT / "examples" / "metisrag-gpu.yaml")
+    added = within.json("plan", "-f", example, code=Exit.ATTENTION)["changes"]
+    assert {"StatefulSet", "Secret", "MetisRAG"} <= {c["kind"] for c in added}
+    refused = [
+        e["requestURI"]
+        for e in world.api.operator_calls()[asked:]
+        if e["responseStatus"]["code"] == 403
+    ]
+    assert refused == []
 
 
 def test_doctor_on_a_bare_control_plane(world: World, cli: Cli) -> None:
