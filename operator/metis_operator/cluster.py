@@ -35,6 +35,9 @@ T = TypeVar("T")
 
 _TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 _PAGE = 100
+# A version that no object ever has (etcd's first write is its second revision). An apply that
+# names it makes what is absent, and conflicts with whatever is there: no look-up before, no gap.
+_NEVER = "1"
 _READS = frozenset({"get", "list", "ping"})
 
 
@@ -144,8 +147,13 @@ class Cluster:
         except NotFoundError:
             return  # The server answers; that it does not know the kind is another matter.
 
-    async def apply(self, key: Key, obj: Object) -> Object:
-        """Server-side apply: our fields as in ``obj``, taken over from whoever held them."""
+    async def apply(self, key: Key, obj: Object, *, new: bool = False) -> Object:
+        """Server-side apply: our fields as in ``obj``, taken over from whoever held them.
+
+        With ``new`` only where nothing of that name is there; ConflictError otherwise.
+        """
+        if new:
+            obj = {**obj, "metadata": {**obj["metadata"], "resourceVersion": _NEVER}}
         applied = await self._call(
             "apply",
             str(key),

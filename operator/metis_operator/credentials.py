@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import structlog
 
@@ -51,6 +52,10 @@ async def ensure(
     pending = todo(known)
     if not pending:
         return []
+    if not follows and not known:
+        with suppress(ConflictError):  # There is something all the same: look at it.
+            made = [a for a in pending if isinstance(a, core.Create)]
+            return await _written(cluster, namespace, made)
     for purpose, name in (follows or {}).items():
         theirs = await cluster.get(Key(SECRET, namespace, name))
         brought[purpose] = core.brought_value(purpose, theirs)
@@ -59,8 +64,14 @@ async def ensure(
     live = await asyncio.gather(*(cluster.get(key) for key in keys))
     seen = {n: o for n, o in known.items() if n not in {k.name for k in keys}}
     seen |= {k.name: o for k, o in zip(keys, live, strict=True) if o is not None}
+    return await _written(cluster, namespace, todo(seen))
+
+
+async def _written(
+    cluster: Cluster, namespace: str, actions: Iterable[core.Create | core.Amend]
+) -> list[Object]:
     written = []
-    for action in todo(seen):
+    for action in actions:
         key = Key(SECRET, namespace, action.name)
         if isinstance(action, core.Create):
             written.append(await cluster.create(key, action.obj))

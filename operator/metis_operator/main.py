@@ -34,6 +34,7 @@ async def run(
         LeadershipLostError: another operator may be at work by now.
     """
     _end_on_signals()
+    asyncio.get_running_loop().set_exception_handler(_note)
     bundled = crd.load(settings.crd_file) if settings.crd_file else None
     async with connect() as cluster:
         key = Key(LEASE, settings.namespace, settings.lease)
@@ -66,6 +67,15 @@ async def _lead(
         await watch.run(stop)
     finally:
         await controller.close()
+
+
+def _note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Tell of what went wrong where nobody waits for it."""
+    if "asyncgen" in context:
+        # One of kopf's streams that was in the midst of an event as all was ended.
+        log.debug("a stream was not closed in order", exc_info=context.get("exception"))
+    else:
+        loop.default_exception_handler(context)
 
 
 def _end_on_signals() -> None:

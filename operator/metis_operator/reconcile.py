@@ -21,7 +21,7 @@ from .core.objects import (
     labels_of,
     uid_of,
 )
-from .core.plan import Action, Apply, Conflict, Prune, Replace, plan, remaining
+from .core.plan import Action, Apply, Conflict, Keep, Prune, Replace, plan, remaining
 from .core.upgrade import Upgrade, is_rolled_by, while_waiting
 from .core.values import get, merge
 from .credentials import ensure
@@ -131,7 +131,14 @@ class Reconciler:
         await self._volumes(run)
         observed = self._observed(run)
         inventory = conditions.inventory_of(run.before, run.owner.namespace)
-        actions = plan(run.desired, observed, inventory, run.owner, run.memory.tolerated)
+        actions = plan(
+            run.desired,
+            observed,
+            inventory,
+            run.owner,
+            run.memory.tolerated,
+            keep_data=get(values, "deletionPolicy") != "Delete",
+        )
         if self._must_wait(run, actions, observed):
             run.waits = True
             actions = while_waiting(actions, observed, inventory)
@@ -149,16 +156,24 @@ class Reconciler:
         return {**run.foreign, **self._store.children(run.instance)}
 
     async def _look_up(self, run: Run) -> None:
-        """See whether what seems to be missing is there all the same, as somebody else's."""
+        """Look again at what was in the way before: what seems to be missing, and is not."""
         known = self._store.children(run.instance)
-        missing = [k for k in run.desired if k not in known]
-        found = await gather(self._cluster.get(k) for k in missing)
-        for key, obj in zip(missing, found, strict=True):
-            if obj is None:
-                continue
-            run.foreign[key] = obj
-            if selector_of(key.kind).items() <= labels_of(obj).items():
-                self._store.put(key.kind, obj)  # Ours after all: a watch has not told yet.
+        memory = run.memory.in_the_way
+        memory &= run.desired.keys() - known.keys()
+        await gather(self._find(run, key) for key in memory)
+
+    async def _find(self, run: Run, key: Key) -> Object | None:
+        """Ask for an object that the watches do not tell of; None when it is not there."""
+        found = await self._cluster.get(key)
+        run.memory.in_the_way.discard(key)
+        if found is None:
+            return None
+        if selector_of(key.kind).items() <= labels_of(found).items():
+            self._store.put(key.kind, found)  # Ours after all: a watch has not told yet.
+        else:
+            run.memory.in_the_way.add(key)
+        run.foreign[key] = found
+        return found
 
     async def _volumes(self, run: Run) -> None:
         """Have volumes grow; what they cannot become is told, and the rest carried out."""
@@ -199,7 +214,7 @@ class Reconciler:
         """Wave by wave: a workload is written after what its pods need."""
         waves: dict[int, list[Action]] = {}
         for action in actions:
-            late = isinstance(action, Prune)
+            late = isinstance(action, Prune | Keep)
             waves.setdefault(9 if late else action.key.kind.order, []).append(action)
         for wave in sorted(waves):
             await gather(self._act(run, action) for action in waves[wave])
@@ -215,7 +230,10 @@ class Reconciler:
             )
             return
         try:
-            await self._write(run, action)
+            if isinstance(action, Apply) and action.key not in self._observed(run):
+                await self._make(run, action)
+            else:
+                await self._write(run, action)
         except ConflictError:
             raise
         except NotFoundError:
@@ -227,11 +245,25 @@ class Reconciler:
                 raise
             run.stalls.append(Stall("Rejected", str(error)))
 
-    async def _write(self, run: Run, action: Apply | Prune | Replace) -> None:
+    async def _make(self, run: Run, action: Apply) -> None:
+        """Make what is not known to be there; when it is there after all, see whose it is."""
+        try:
+            await self._write(run, action, new=True)
+        except ConflictError:
+            found = await self._find(run, action.key)
+            if found is None:
+                raise
+            wanted, tolerated = {action.key: action.obj}, run.memory.tolerated
+            for other in plan(wanted, {action.key: found}, (), run.owner, tolerated):
+                await self._act(run, other)
+
+    async def _write(
+        self, run: Run, action: Apply | Prune | Replace | Keep, *, new: bool = False
+    ) -> None:
         bound = log.bind(metisrag=str(run.instance), object=str(action.key))
         if isinstance(action, Apply):
             self._stall_a_fight(run, action)
-            applied = await self._cluster.apply(action.key, action.obj)
+            applied = await self._cluster.apply(action.key, action.obj, new=new)
             self._store.put(action.key.kind, applied)
             left = remaining(action.obj, applied)
             if left:
@@ -244,6 +276,9 @@ class Reconciler:
         elif isinstance(action, Prune):
             await self._cluster.delete(action.key, action.uid)
             bound.info("pruned: the spec no longer asks for it")
+        elif isinstance(action, Keep):
+            self._store.put(action.key.kind, await self._cluster.merge(action.key, action.patch))
+            bound.info("its volumes are let go of, before it is pruned")
         else:
             await self._cluster.delete(action.key, action.uid, orphan=True)
             bound.info(

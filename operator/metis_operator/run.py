@@ -30,6 +30,8 @@ class Memory:
     repairs: dict[Key, list[float]] = field(default_factory=dict)
     told: set[events.Topic] = field(default_factory=set)
     refusals: Refusals = field(default_factory=Refusals)
+    # Objects of names that we want, and that are not ours.
+    in_the_way: set[Key] = field(default_factory=set)
     # The generation that is on its way to Ready, and when it was first seen.
     changed: tuple[int, float] | None = None
 

@@ -34,6 +34,23 @@ BACKOFFS = (0.2, 0.5, 1, 1, 2, 3, 5, 8, *((10,) * 180))
 _END = 7.0
 
 
+class _NothingHandled(kopf.DiffBaseStorage):
+    """No memory of what an object was like before: our handlers take events as they come.
+
+    Kopf would copy every object of every event to compare it with that.
+    """
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Of an object nothing is of interest."""
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, **_: Any) -> None:
+        """Nothing was handled before."""
+
+    def store(self, **_: Any) -> None:
+        """Nothing is written."""
+
+
 class Watch:
     """Watches on behalf of ``controller``; ``run`` until it is to end.
 
@@ -159,7 +176,7 @@ def kopf_settings(*, scanning: bool) -> kopf.OperatorSettings:
     settings.scanning.disabled = not scanning
     settings.posting.enabled = False
     settings.peering.standalone = True
-    settings.persistence.diffbase_storage = kopf.StatusDiffBaseStorage()
+    settings.persistence.diffbase_storage = _NothingHandled()
     settings.networking.error_backoffs = BACKOFFS
     settings.networking.connect_timeout = 5
     settings.networking.request_timeout = 60

@@ -26,7 +26,7 @@ from ..core.objects import (
     labels_of,
     meta_of,
 )
-from ..core.plan import Action, Apply, Conflict, Prune, plan
+from ..core.plan import Action, Apply, Conflict, Keep, Prune, plan
 from ..core.values import get, merge
 from ..errors import ClusterError, ManifestError, NotFoundError
 from ..render import HelmUnavailableError, Renderer
@@ -71,7 +71,8 @@ async def changes_of(
     observed |= {c.key: obj for c, obj in grown if obj is not None}
     desired = volumes.pinned(desired, observed)
     inventory = conditions.inventory_of((live or {}).get("status") or {}, owner.namespace)
-    actions = plan(desired, observed, inventory, owner)
+    kept = get(values, "deletionPolicy") != "Delete"
+    actions = plan(desired, observed, inventory, owner, keep_data=kept)
     found = [
         *_of_resource(live, wanted),
         *refused,
@@ -235,6 +236,9 @@ async def _of_action(
         return Change(key, "conflict", why=f"it belongs to {action.holder} and is left alone")
     if isinstance(action, Prune):
         return Change(key, "remove", component=component, why="the spec no longer asks for it")
+    if isinstance(action, Keep):
+        why = "the spec no longer asks for it; its volumes stay"
+        return Change(key, "remove", component=component, why=why)
     if not isinstance(action, Apply):
         fields = [Field(d.path, d.have, d.want) for d in action.differences]
         return Change(key, "replace", fields, "made anew around its pods", component)

@@ -7,13 +7,13 @@ a Secret: they hold what cannot be rendered again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .compare import Difference, differences
 from .manifests import digest_of
-from .objects import PVC, SECRET, STATEFUL_SET, Key, Object, Owner, is_going, uid_of
+from .objects import PVC, SECRET, STATEFUL_SET, Key, Object, Owner, is_going, meta_of, uid_of
 
 # A StatefulSet accepts changes of all its fields but these.
 _IMMUTABLE = ("selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates")
@@ -46,6 +46,23 @@ class Replace:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """Have the volumes of a StatefulSet outlive it, before it is deleted."""
+
+    key: Key
+    uid: str
+
+    @property
+    def patch(self) -> Object:
+        """The merge patch that does it, if it is still the one we looked at."""
+        policy = {"whenDeleted": "Retain"}
+        return {
+            "metadata": {"uid": self.uid},
+            "spec": {"persistentVolumeClaimRetentionPolicy": policy},
+        }
+
+
+@dataclass(frozen=True)
 class Conflict:
     """An object of a wanted name is somebody else's: it is not touched."""
 
@@ -53,7 +70,7 @@ class Conflict:
     holder: str
 
 
-Action = Apply | Prune | Replace | Conflict
+Action = Apply | Prune | Replace | Keep | Conflict
 
 # Differences that the API server insists on, by object: the digest that was applied, and what
 # the server made of it. Applying again would change nothing.
@@ -66,12 +83,15 @@ def plan(
     inventory: Iterable[Key],
     owner: Owner,
     tolerated: Tolerated | None = None,
+    *,
+    keep_data: bool = True,
 ) -> list[Action]:
     """The actions that turn ``observed`` into ``desired``, in the order to carry them out.
 
     ``observed`` holds at least every live object of a desired or inventoried key, whoever owns
     it. ``inventory`` is what earlier runs applied. Objects that are on their way out are
-    waited for: there is no action for them.
+    waited for: there is no action for them. With ``keep_data`` no volume goes with what is
+    pruned, whatever was its policy when it was made.
     """
     actions: list[Action] = []
     for key in sorted(desired, key=_order):
@@ -85,12 +105,31 @@ def plan(
             actions.append(action)
     ours = {k for k, o in observed.items() if k not in desired and owner.claims(o)}
     leftovers = ours & (set(inventory) | {k for k in ours if digest_of(observed[k])})
-    actions.extend(
-        Prune(key, uid_of(observed[key]))
-        for key in sorted(leftovers, key=_order)
-        if key.kind not in (PVC, SECRET) and not is_going(observed[key])
-    )
+    for key in sorted(leftovers, key=_order):
+        if key.kind not in (PVC, SECRET) and not is_going(observed[key]):
+            actions.extend(_remove(key, observed, keep_data=keep_data))
     return actions
+
+
+def _remove(key: Key, observed: Mapping[Key, Object], *, keep_data: bool) -> Iterator[Prune | Keep]:
+    """Prune the object; of a StatefulSet first let go of the volumes that are to stay.
+
+    Its controller ties them to it, and unties them some time after the policy changed.
+    """
+    live = observed[key]
+    if key.kind is STATEFUL_SET and keep_data:
+        policy = (live.get("spec") or {}).get("persistentVolumeClaimRetentionPolicy") or {}
+        if policy.get("whenDeleted") == "Delete":
+            yield Keep(key, uid_of(live))
+            return
+        if any(_is_tied(claim, live) for k, claim in observed.items() if k.kind is PVC):
+            return
+    yield Prune(key, uid_of(live))
+
+
+def _is_tied(claim: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
+    references = meta_of(claim).get("ownerReferences") or ()
+    return any(reference.get("uid") == uid_of(owner) for reference in references)
 
 
 def remaining(want: Object, have: Mapping[str, Any]) -> frozenset[Difference]:

@@ -23,7 +23,16 @@ from metis_operator.core.objects import (
     Object,
     Owner,
 )
-from metis_operator.core.plan import Action, Apply, Conflict, Prune, Replace, plan, remaining
+from metis_operator.core.plan import (
+    Action,
+    Apply,
+    Conflict,
+    Keep,
+    Prune,
+    Replace,
+    plan,
+    remaining,
+)
 
 OWNER = Owner(name="demo", namespace="team", uid="owner-uid")
 KINDS = (CONFIG_MAP, SERVICE, DEPLOYMENT, STATEFUL_SET)
@@ -148,6 +157,107 @@ def test_data_is_never_deleted_and_nobody_else_s_touched(
             assert action.uid == observed[action.key]["metadata"]["uid"]
         if not isinstance(action, Conflict) and action.key in observed:
             assert OWNER.claims(observed[action.key])
+
+
+POLICIES = ("Retain", "Delete")
+
+
+class Volumes:
+    """What a cluster's own controllers do to the claims of StatefulSets, as its objects change."""
+
+    def __init__(self) -> None:
+        self.observed: dict[Key, Object] = {}
+
+    def run(self, rendered: list[Object], policy: str, chance: random.Random) -> None:
+        """One reconcile; then the StatefulSet controller, which may be late, has its turn."""
+        desired = build([self._with(d, policy) for d in rendered], OWNER)
+        inventory = [k for k in self.observed if k.kind is not PVC]
+        keep = policy == "Retain"
+        for action in plan(desired, self.observed, inventory, OWNER, keep_data=keep):
+            self._carry_out(action)
+        if chance.random() < 0.7:
+            self._control()
+
+    def _carry_out(self, action: Action) -> None:
+        if isinstance(action, Apply):
+            before = self.observed.get(action.key)
+            self.observed[action.key] = stored(action.obj)
+            if before is None:  # each is another object than the former one of its name
+                uid = f"uid-{len(self.observed)}-{id(action)}"
+                self.observed[action.key]["metadata"]["uid"] = uid
+            else:
+                self.observed[action.key]["metadata"]["uid"] = before["metadata"]["uid"]
+        elif isinstance(action, Keep):
+            self.observed[action.key]["spec"] |= copy.deepcopy(action.patch["spec"])
+        elif isinstance(action, Prune | Replace):
+            gone = self.observed.pop(action.key)["metadata"]["uid"]
+            for key, claim in list(self.claims().items()):
+                owners = claim["metadata"]["ownerReferences"]
+                if isinstance(action, Replace):  # the pods, and the claims, are orphaned
+                    claim["metadata"]["ownerReferences"] = [o for o in owners if o["uid"] != gone]
+                elif any(o["uid"] == gone for o in owners):
+                    del self.observed[key]
+
+    def _control(self) -> None:
+        for key, live in list(self.observed.items()):
+            if key.kind is not STATEFUL_SET:
+                continue
+            claim = self.observed.setdefault(
+                Key(PVC, "team", f"data-{key.name}-0"),
+                {"metadata": {"name": f"data-{key.name}-0", "uid": "c"}, "spec": {}},
+            )
+            policy = live["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"]
+            reference = {"kind": "StatefulSet", "uid": live["metadata"]["uid"]}
+            claim["metadata"]["ownerReferences"] = [reference] if policy == "Delete" else []
+
+    def claims(self) -> dict[Key, Object]:
+        return {k: o for k, o in self.observed.items() if k.kind is PVC}
+
+    @staticmethod
+    def _with(rendered: Object, policy: str) -> Object:
+        if rendered["kind"] != STATEFUL_SET.kind:
+            return rendered
+        spec = {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": policy}}
+        return {**rendered, "spec": {**rendered["spec"], **spec}}
+
+
+@given(
+    st.lists(st.tuples(renderings, st.sampled_from(POLICIES)), min_size=2, max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_no_plan_deletes_a_volume_that_the_policy_keeps(
+    history: list[tuple[list[Object], str]], chance: random.Random
+) -> None:
+    """However the spec and its policy change, and however late the other controllers are."""
+    cluster = Volumes()
+    for rendered, policy in history:
+        before = set(cluster.claims())
+        cluster.run(rendered, policy, chance)
+        if policy == "Retain":
+            assert before <= set(cluster.claims())
+    # Nor does that keep anything from its end.
+    for _ in range(4):
+        cluster.run([], "Retain", chance)
+        cluster._control()
+    assert set(cluster.observed) == set(cluster.claims())
+
+
+def test_a_part_taken_away_as_its_data_is_to_be_kept_goes_in_steps() -> None:
+    rendered = document(
+        STATEFUL_SET,
+        "demo-mem0",
+        persistentVolumeClaimRetentionPolicy={"whenDeleted": "Delete", "whenScaled": "Retain"},
+    )
+    ((key, obj),) = build([rendered], OWNER).items()
+    live, claim = stored(obj), Key(PVC, "team", "data-demo-mem0-0")
+    tied = {"metadata": {"name": claim.name, "ownerReferences": [{"uid": "uid-demo-mem0"}]}}
+    observed = {key: live, claim: tied}
+    assert plan({}, observed, [key], OWNER) == [Keep(key, "uid-demo-mem0")]
+    assert plan({}, observed, [key], OWNER, keep_data=False) == [Prune(key, "uid-demo-mem0")]
+    live["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"] = "Retain"
+    assert plan({}, observed, [key], OWNER) == [], "until its controller has let go of the claim"
+    tied["metadata"]["ownerReferences"] = []
+    assert plan({}, observed, [key], OWNER) == [Prune(key, "uid-demo-mem0")]
 
 
 @given(renderings)
