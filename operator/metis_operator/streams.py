@@ -31,8 +31,7 @@ class Answer(Protocol):
 class Streams:
     """The watches that ought to be open, by the path they are asked for under.
 
-    ``expected`` are those that must come to be; others are added when they are opened first.
-    ``clock`` gives seconds.
+    ``expected`` are their paths; what else is watched may come and go. ``clock`` gives seconds.
     """
 
     def __init__(
@@ -45,7 +44,8 @@ class Streams:
 
     def note(self, path: str, answer: Answer) -> None:
         """Take in that a watch was answered."""
-        self._answers[path] = answer
+        if path in self._answers:
+            self._answers[path] = answer
 
     def dead(self, *, up: bool) -> str | None:
         """The path of a watch that has not been open for long; None while all is well.

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +41,8 @@ class Cluster:
     """kubectl and helm against the test cluster."""
 
     kubeconfig: Path
+    began: str
+    """When the tests began, in RFC 3339."""
     small: dict[str, Any]
     """The partial spec that fits this machine: small models, preload image, image tags."""
     operator_image: dict[str, Any]
@@ -248,6 +251,7 @@ def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cluster]:
     """The test cluster with the images of this checkout."""
+    began = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     subprocess.run(
         [sys.executable, "-m", "hack", "cluster", "up", "--name", kind.TESTS],
         check=True,
@@ -258,7 +262,7 @@ def cluster(
     told = None
     if any(item.get_closest_marker("told") for item in request.session.items):
         told = Told(kubeconfig, kind.named(kind.TESTS).node, tmp_path_factory.mktemp("told"))
-    yield Cluster(kubeconfig, install.small_spec(), install.operator_image(), told)
+    yield Cluster(kubeconfig, began, install.small_spec(), install.operator_image(), told)
     if told:
         told.stop()
 

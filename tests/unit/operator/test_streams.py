@@ -30,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def streams(clock: Clock) -> Streams:
-    return Streams([SERVICE.path()], clock)
+    return Streams([SERVICE.path(), METISRAG.path()], clock)
 
 
 def after(streams: Streams, clock: Clock, seconds: float, *, up: bool = True) -> str | None:
@@ -43,12 +43,14 @@ def after(streams: Streams, clock: Clock, seconds: float, *, up: bool = True) ->
 
 
 def test_a_watch_that_never_came_to_be(streams: Streams, clock: Clock) -> None:
+    streams.note(METISRAG.path(), Answer())
     assert after(streams, clock, LIMIT) is None
     assert after(streams, clock, 2) == "/api/v1/services"
 
 
 def test_an_open_watch_is_alive_for_good(streams: Streams, clock: Clock) -> None:
-    streams.note(SERVICE.path(), Answer())
+    for path in (SERVICE.path(), METISRAG.path()):
+        streams.note(path, Answer())
     assert after(streams, clock, 10 * LIMIT) is None
 
 
@@ -57,14 +59,22 @@ def test_a_watch_that_ended_and_is_not_opened_again(
     streams: Streams, clock: Clock, last: Answer
 ) -> None:
     streams.note(SERVICE.path(), Answer())
-    streams.note("/apis/x/v1/xs", Answer())
+    streams.note(METISRAG.path(), Answer())
     assert after(streams, clock, 5) is None
-    streams.note("/apis/x/v1/xs", last)
+    streams.note(METISRAG.path(), last)
     assert after(streams, clock, LIMIT - 1) is None
-    assert after(streams, clock, 3) == "/apis/x/v1/xs"
+    assert after(streams, clock, 3) == METISRAG.path()
+
+
+def test_what_a_cluster_may_lack_may_go(streams: Streams, clock: Clock) -> None:
+    for path in (SERVICE.path(), METISRAG.path(), HTTP_ROUTE.path()):
+        streams.note(path, Answer())
+    streams.note(HTTP_ROUTE.path(), Answer(status=404))
+    assert after(streams, clock, 2 * LIMIT) is None
 
 
 def test_a_watch_that_is_opened_again_in_time(streams: Streams, clock: Clock) -> None:
+    streams.note(METISRAG.path(), Answer())
     for _ in range(5):
         answer = Answer()
         streams.note(SERVICE.path(), answer)
