@@ -20,6 +20,8 @@ from sqlalchemy.exc import DBAPIError
 from app.errors import AppError, ConfigurationError, DatabaseUnavailableError
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from app.core.config import Settings
 
 POLL_SECONDS = 0.5
@@ -31,18 +33,20 @@ def main() -> int:
     """Prepare; 0 when the app may start, 2 for settings that cannot work, 1 otherwise."""
     try:
         from app.core import config
+        from app.core.trust import trust
         from app.db.migrate import migrate, newest_revision
 
         settings = config.SETTINGS
         config.refuse_to_start(settings)
         wait_for("metis-postgres", lambda: _database(lambda: migrate(settings)))
         say(f"metis-postgres: schema {newest_revision()}")
+        asked = partial(_answers, trusted=trust(settings))
         for url in _model_servers(settings):
-            wait_for("the model server", partial(_answers, url, refusals=True))
+            wait_for("the model server", partial(asked, url, refusals=True))
             say(f"the model server at {url} answers")
         if settings.use_mem0:
             mem0 = f"{settings.mem0_endpoint}/ready"
-            ready = wait_for("Mem0", lambda: _answers(mem0), MEM0_SECONDS)
+            ready = wait_for("Mem0", partial(asked, mem0), MEM0_SECONDS)
             say("Mem0: ready" if ready else "Mem0: not ready; starting without memory")
     except ConfigurationError as error:
         say(error.message)
@@ -93,7 +97,10 @@ def _database(migrate: Callable[[], None]) -> str | None:
         # has finished starting and the roles are made.
         if state is None or state[:2] in ("08", "28", "3D", "53", "57"):
             return reason
-        raise AppError(f"the migration failed: {reason}") from error
+        cure = ""
+        if state == "42501":  # of a database that somebody else made
+            cure = "; the login needs the right to make tables there: make it the database's owner"
+        raise AppError(f"the migration failed: {reason}{cure}") from error
     return None
 
 
@@ -102,15 +109,17 @@ def _model_servers(settings: Settings) -> list[str]:
     kinds = {settings.llm_provider_type, settings.embedding_provider_type} - {""}
     urls = [f"{settings.ollama_base_url}/api/version"] if "ollama" in kinds else []
     if "openai" in kinds:
-        bases = {settings.openai_base_url, settings.openai_embedding_base_url} - {""}
+        bases = {settings.openai_base_url} if settings.llm_provider_type == "openai" else set()
+        if (settings.embedding_provider_type or settings.llm_provider_type) == "openai":
+            bases.add(settings.openai_embedding_base_url or settings.openai_base_url)
         urls += [f"{base}/models" for base in sorted(bases)]
     return urls
 
 
-def _answers(url: str, *, refusals: bool = False) -> str | None:
+def _answers(url: str, *, trusted: SSLContext, refusals: bool = False) -> str | None:
     """None when ``url`` answers well; with ``refusals`` a 4xx will do, for we show no key."""
     try:
-        response = httpx.get(url, timeout=3.0, trust_env=False)
+        response = httpx.get(url, timeout=3.0, trust_env=False, verify=trusted)
     except httpx.HTTPError as error:
         return f"{url}: {type(error).__name__}: {error}"
     fine = response.is_success or (refusals and response.is_client_error)

@@ -249,9 +249,7 @@ class Database:
             await asyncio.sleep(LOGIN_POLL)
 
     async def _connect_as(self, credentials: dict[str, str], options: dict[str, Any]) -> Any:
-        trusted = self._settings.database_ca_file
-        if trusted is not None:  # else the URL says
-            options = {**options, "ssl": ssl.create_default_context(cafile=str(trusted))}
+        options = {**options, **_tls(self._settings)}
         milliseconds = str(int(self._settings.database_timeout * 1000))
         return await asyncpg.connect(
             self._settings.database_url,
@@ -319,6 +317,23 @@ class _Use:
             raise DatabaseUnavailableError(
                 f"the database {self._database.name} did not do {self._work!r}: {cause}; try again"
             ) from error
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
+    """What asyncpg is told of TLS; nothing where the URL says."""
+    told = settings.database_tls()
+    mode = told.get("sslmode", "")
+    if mode in ("", "disable", "prefer"):
+        return {"ssl": mode} if mode else {}
+    if mode == "require":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return {"ssl": context}
+    file = told["sslrootcert"]
+    context = ssl.create_default_context(cafile=None if file == "system" else file)
+    context.check_hostname = mode == "verify-full"
+    return {"ssl": context}
 
 
 class _Patient:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mem0_server.errors import MigrationError
+from mem0_server.extension import demand_vector
 from mem0_server.schema import SCHEMA_VERSION
 from mem0_server.settings import Settings
 
@@ -51,6 +52,7 @@ def migrate(settings: Settings, say: Say) -> str:
     """
     with connect(settings) as connection:
         _lock(connection, say)
+        demand_vector(connection)
         version = current_version(connection)
         if version is not None and version >= SCHEMA_VERSION:
             say(f"schema {version} is up to date")
@@ -68,12 +70,18 @@ def migrate(settings: Settings, say: Say) -> str:
         except SQLAlchemyError as error:
             raise MigrationError(
                 f"migrating {settings.database_name} to {SCHEMA_VERSION} failed and was rolled "
-                f"back: {error}"
+                f"back: {error}{_cure(error)}"
             ) from error
         finally:
             engine.dispose()
         say(f"migrated in {time.monotonic() - started:.1f} s")
         return SCHEMA_VERSION
+
+
+def _cure(error: SQLAlchemyError) -> str:
+    if isinstance(getattr(error, "orig", None), psycopg.errors.InsufficientPrivilege):
+        return "; the login needs the right to make tables there: make it the database's owner"
+    return ""
 
 
 def connect(settings: Settings) -> psycopg.Connection[Any]:

@@ -11,7 +11,7 @@ import itertools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     database_user_file: Path | None = None
     database_password: SecretStr | None = None
     database_password_file: Path | None = None
+    database_tls_mode: Literal["", "disable", "prefer", "require", "verify-ca", "verify-full"] = (
+        Field(default="", description="as libpq's sslmode; empty leaves it to the URL")
+    )
     database_ca_file: Path | None = Field(
         default=None, description="certificates to trust; the database must then speak TLS"
     )
@@ -76,7 +79,23 @@ class Settings(BaseSettings):
     mem0_admin_api_key: SecretStr | None = None
     mem0_admin_api_key_file: Path | None = None
 
+    llm_provider_type: Literal["ollama", "openai"] = Field(
+        default="ollama", description="openai: any server that speaks its API"
+    )
+    embedding_provider_type: Literal["", "ollama", "openai"] = Field(
+        default="", description="where that is another kind than LLM_PROVIDER_TYPE"
+    )
     ollama_base_url: str = "http://localhost:11434"
+    openai_base_url: str = Field(default="", description="such as http://vllm:8000/v1")
+    openai_api_key_file: Path | None = None
+    openai_embedding_base_url: str = Field(
+        default="", description="where the embeddings are another server's"
+    )
+    openai_embedding_api_key_file: Path | None = None
+    tls_ca_dir: Path | None = Field(
+        default=None,
+        description="*.crt files: authorities trusted besides the system's, for model servers",
+    )
     llm_model: str = "gemma3:12b"
     embedding_model: str = "nomic-embed-text"
     embedding_timeout: float = Field(default=60, gt=0, description="seconds to index one batch")
@@ -141,10 +160,38 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no file {file}; mount it, or leave this out")
         return file
 
+    @field_validator("ollama_base_url", "openai_base_url", "openai_embedding_base_url")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _address_of_each_provider(self) -> Self:
+        embedding = self.embedding_provider_type or self.llm_provider_type
+        own = self.openai_embedding_base_url or self.openai_base_url
+        for provider, url in ((self.llm_provider_type, self.openai_base_url), (embedding, own)):
+            if provider == "openai" and not url:
+                raise ValueError(
+                    "OPENAI_BASE_URL must be set with the provider openai, such as "
+                    "http://vllm:8000/v1"
+                )
+        return self
+
     @model_validator(mode="after")
     def _certificate_and_key(self) -> Self:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE go together: set both or none")
+        return self
+
+    @model_validator(mode="after")
+    def _authority_is_of_use(self) -> Self:
+        modes = ("", "verify-ca", "verify-full")
+        if self.database_ca_file is not None and self.database_tls_mode not in modes:
+            raise ValueError(
+                "DATABASE_CA_FILE is of use only with DATABASE_TLS_MODE verify-full or verify-ca"
+            )
         return self
 
     @model_validator(mode="after")
@@ -171,10 +218,14 @@ class Settings(BaseSettings):
         return found
 
     def database_tls(self) -> dict[str, str]:
-        """What psycopg is told of TLS: nothing, or whom to trust and to check the host's name."""
-        if self.database_ca_file is None:
-            return {}
-        return {"sslmode": "verify-full", "sslrootcert": str(self.database_ca_file)}
+        """What psycopg is told of TLS; nothing where the URL says."""
+        mode = self.database_tls_mode
+        if self.database_ca_file is not None:
+            return {"sslmode": mode or "verify-full", "sslrootcert": str(self.database_ca_file)}
+        if mode in ("verify-ca", "verify-full"):
+            # libpq refuses the system's authorities together with the weaker check.
+            return {"sslmode": "verify-full", "sslrootcert": "system"}
+        return {"sslmode": mode} if mode else {}
 
     @property
     def credentials_may_change(self) -> bool:

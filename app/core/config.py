@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     openai_embedding_base_url: str = ""
     openai_api_key: str | None = Field(None, repr=False)
     openai_api_key_file: Path | None = None
+    openai_embedding_api_key_file: Path | None = None
+    tls_ca_dir: Path | None = None
     default_model: str = Field("gemma3:12b", min_length=1)
     default_embedding_model: str = Field("nomic-embed-text", min_length=1)
     chat_context_tokens: int = Field(4096, ge=1024)
@@ -96,6 +98,8 @@ class Settings(BaseSettings):
     database_port: int = Field(5432, ge=1, le=65535)
     database_name: str = "metis_rag"
     database_url: str = Field("", repr=False)
+    database_tls_mode: Literal["", "disable", "prefer", "require", "verify-ca", "verify-full"] = ""
+    database_ca_file: Path | None = None
     database_pool_size: int = Field(5, ge=1)
     database_max_overflow: int = Field(10, ge=0)
     sql_echo: bool = False
@@ -196,11 +200,19 @@ class Settings(BaseSettings):
         self._database_configured = bool(
             self.database_url or self.model_fields_set & {"database_host", "database_password"}
         )
-        if "openai" in (self.llm_provider_type, self.embedding_provider_type) and not (
-            self.openai_base_url
-        ):
+        embedding = self.embedding_provider_type or self.llm_provider_type
+        lacking = (self.llm_provider_type == "openai" and not self.openai_base_url) or (
+            embedding == "openai" and not (self.openai_embedding_base_url or self.openai_base_url)
+        )
+        if lacking:
             raise ValueError(
                 "OPENAI_BASE_URL must be set with the provider openai, such as http://vllm:8000/v1"
+            )
+        if self.database_ca_file and not self.database_tls_mode:
+            self.database_tls_mode = "verify-full"
+        if self.database_ca_file and self.database_tls_mode not in ("verify-ca", "verify-full"):
+            raise ValueError(
+                "DATABASE_CA_FILE is of use only with DATABASE_TLS_MODE verify-full or verify-ca"
             )
         if not self.database_url:
             self.database_url = self._built_url()

@@ -11,6 +11,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from app.core.config import Settings
+from app.db import tls
+from app.db.extension import demand_vector
 from app.db.login import use_credentials
 from app.db.session import CONNECT_TIMEOUT, driver_url
 
@@ -21,12 +23,17 @@ LOCK = 7_266_843_001
 def migrate(settings: Settings, revision: str = "head") -> None:
     """Upgrade the schema to ``revision``; waits while another process does so.
 
-    Raises SQLAlchemy's errors as they are: the caller knows whether waiting would help.
+    Raises SQLAlchemy's errors as they are: the caller knows whether waiting would help; and
+    AppError where the database has no pgvector that will do.
     """
     engine = create_engine(
         driver_url(settings, "psycopg"),
         poolclass=NullPool,
-        connect_args={"connect_timeout": int(CONNECT_TIMEOUT), "application_name": "metis-migrate"},
+        connect_args={
+            "connect_timeout": int(CONNECT_TIMEOUT),
+            "application_name": "metis-migrate",
+            **tls.for_psycopg(settings),
+        },
     )
     use_credentials(engine, settings)
     try:
@@ -36,6 +43,7 @@ def migrate(settings: Settings, revision: str = "head") -> None:
             holder.execute(text("SELECT pg_advisory_lock(:key)"), {"key": LOCK})
             config = _config()
             config.attributes["connection"] = connection
+            demand_vector(connection)
             command.upgrade(config, revision)
             connection.commit()
     finally:

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase
 
 from app.core.config import Settings
+from app.db import tls
 from app.db.login import Login
 from app.errors import ConfigurationError
 
@@ -55,6 +56,7 @@ def bind(settings: Settings, login: Login | None = None) -> AsyncEngine:
             "async_creator_fn": login.connect,
             "timeout": CONNECT_TIMEOUT,
             "server_settings": {"application_name": "metis-app"},
+            **tls.for_asyncpg(settings),
         },
     )
     login.leave_former(engine.sync_engine)

@@ -33,6 +33,7 @@ from psycopg import sql
 
 from app.core.config import Settings
 from app.core.logging import get_logger
+from app.db import tls
 from app.db.login import credentials
 from app.db.session import driver_url
 from app.errors import AppError, DatabaseUnavailableError
@@ -251,7 +252,7 @@ class Login:
         """A new connection in autocommit mode."""
         url = driver_url(self._settings, "psycopg").set(drivername="postgresql")
         self._used = credentials(self._settings)
-        options: dict[str, Any] = {**self._used}
+        options: dict[str, Any] = {**tls.for_psycopg(self._settings), **self._used}
         return psycopg.connect(
             url.render_as_string(hide_password=False),
             autocommit=True,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.core.config import SETTINGS
+from app.core.trust import trust
 from app.rag import backlog, mem0_metrics
 from app.rag.mem0_cached import CachedMem0Client
 from app.rag.mem0_caches import MemoryCaches, limits_from, positive
@@ -64,11 +65,12 @@ class EnhancedMem0Client(CachedMem0Client):
         self.endpoint = endpoint
         key = api_key or SETTINGS.mem0_api_key
         timeout = positive(SETTINGS, "mem0_timeout", 5.0)
+        trusted = trust(SETTINGS) if getattr(SETTINGS, "tls_ca_dir", None) else None
         if SETTINGS.mem0_api_key_dir and not key:
             keys = MountedKeys(Path(SETTINGS.mem0_api_key_dir))
-            client = Mem0Client(endpoint=endpoint, keys=keys, timeout=timeout)
+            client = Mem0Client(endpoint=endpoint, keys=keys, timeout=timeout, trusted=trusted)
         else:
-            client = Mem0Client(api_key=key, endpoint=endpoint, timeout=timeout)
+            client = Mem0Client(api_key=key, endpoint=endpoint, timeout=timeout, trusted=trusted)
         super().__init__(client, MemoryCaches(limits_from(SETTINGS)))
 
 

@@ -7,6 +7,7 @@ Secret. It is thread-safe and never raises anything but :mod:`app.rag.mem0_error
 from __future__ import annotations
 
 import random
+import ssl
 import time
 from collections.abc import Mapping
 from typing import Any, cast
@@ -60,10 +61,12 @@ class Mem0Client:
         *,
         keys: KeySource | None = None,
         timeout: float = READ_TIMEOUT,
+        trusted: ssl.SSLContext | None = None,
     ) -> None:
         """Talk to ``endpoint`` with ``api_key``, or with what ``keys`` holds where given.
 
-        ``timeout``: seconds to wait for an answer.
+        ``timeout``: seconds to wait for an answer. ``trusted``: whose certificates will do where
+        the endpoint is https; those of the system's authorities without it.
         """
         self.endpoint = endpoint.rstrip("/")
         self.keys = keys if keys is not None else FixedKey(api_key)
@@ -75,6 +78,7 @@ class Mem0Client:
             limits=httpx.Limits(
                 max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS
             ),
+            verify=trusted or True,
             trust_env=False,  # inside the cluster; a proxy meant for the outside must not see keys
         )
 

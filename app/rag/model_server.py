@@ -16,6 +16,7 @@ import httpx
 
 from app.core.config import Settings
 from app.core.metrics import MODEL_SERVER_ERRORS
+from app.core.trust import trust
 from app.errors import ModelMissingError, ModelServerError
 
 PROBE_TIMEOUT = 2.0
@@ -47,6 +48,7 @@ class ModelServer(ABC):
         self._address = address
         self._client = client or httpx.AsyncClient(
             base_url=address,
+            verify=trust(settings),
             timeout=httpx.Timeout(PROBE_TIMEOUT, connect=CONNECT_TIMEOUT),
             trust_env=False,  # a proxy meant for the outside must not see the documents
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.core.config import Settings
 from app.rag.model_server import ModelServer
@@ -26,14 +27,16 @@ class ModelServers:
 
 def model_servers(settings: Settings) -> ModelServers:
     """Clients of the servers that the settings name; nothing is sent yet."""
-    kind, url = settings.llm_provider_type, settings.openai_base_url
-    chat = _server(settings, kind, url)
-    embedding_kind = settings.embedding_provider_type or kind
-    embedding_url = settings.openai_embedding_base_url or url
-    if embedding_kind == kind and (kind == "ollama" or embedding_url == url):
-        return ModelServers(chat, chat)
-    return ModelServers(chat, _server(settings, embedding_kind, embedding_url))
+    chat = (settings.llm_provider_type, settings.openai_base_url, settings.openai_api_key_file)
+    kind = settings.embedding_provider_type or settings.llm_provider_type
+    url, key = settings.openai_embedding_base_url, settings.openai_embedding_api_key_file
+    # A server of its own gets a key of its own: never that of the other.
+    embedding = (kind, url, key) if url else (kind, *chat[1:])
+    server = _server(settings, *chat)
+    if embedding == chat or (kind == "ollama" == settings.llm_provider_type):
+        return ModelServers(server, server)
+    return ModelServers(server, _server(settings, *embedding))
 
 
-def _server(settings: Settings, kind: str, url: str) -> ModelServer:
-    return Ollama(settings) if kind == "ollama" else OpenAI(settings, url)
+def _server(settings: Settings, kind: str, url: str, key_file: Path | None) -> ModelServer:
+    return Ollama(settings) if kind == "ollama" else OpenAI(settings, url, key_file=key_file)

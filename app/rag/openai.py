@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from app.core.config import Settings
+from app.core.trust import trust
 from app.errors import ConfigurationError, ModelServerError
 from app.rag.model_server import CONNECT_TIMEOUT, PROBE_TIMEOUT, ChatOptions, ModelServer
 
@@ -24,11 +26,18 @@ class OpenAI(ModelServer):
     setting = "OPENAI_BASE_URL"
 
     def __init__(
-        self, settings: Settings, address: str, client: httpx.AsyncClient | None = None
+        self,
+        settings: Settings,
+        address: str,
+        client: httpx.AsyncClient | None = None,
+        *,
+        key_file: Path | None = None,
     ) -> None:
+        """``key_file`` holds the bearer key; without one it is OPENAI_API_KEY, if any."""
         client = client or httpx.AsyncClient(
             base_url=address,
-            auth=_Key(settings),
+            auth=_Key(None if key_file else settings.openai_api_key, key_file),
+            verify=trust(settings),
             timeout=httpx.Timeout(PROBE_TIMEOUT, connect=CONNECT_TIMEOUT),
             trust_env=False,  # a proxy meant for the outside must not see the documents
         )
@@ -106,17 +115,19 @@ class OpenAI(ModelServer):
 class _Key(httpx.Auth):
     """The bearer key of the moment: a file is read again for every request."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, key: str | None, file: Path | None) -> None:
+        self._key = key
+        self._file = file
 
     def auth_flow(self, request: httpx.Request) -> Any:
-        key = self._settings.openai_api_key
-        if self._settings.openai_api_key_file is not None:
+        key = self._key
+        if self._file is not None:
             try:
-                key = self._settings.openai_api_key_file.read_text(encoding="utf-8").strip()
+                key = self._file.read_text(encoding="utf-8").strip()
             except OSError as error:
                 raise ConfigurationError(
-                    f"OPENAI_API_KEY_FILE cannot be read ({error.strerror}): mount the key there"
+                    f"the model server's key cannot be read from {self._file} "
+                    f"({error.strerror}): mount it there"
                 ) from error
         if key:
             request.headers["Authorization"] = f"Bearer {key}"

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.config import Settings
 from app.core.logging import get_logger
+from app.db import tls
 from app.db.login import use_credentials
 from app.db.session import CONNECT_TIMEOUT, driver_url
 from app.errors import AppError
@@ -45,6 +46,7 @@ class SyncOutbox:
             connect_args={
                 "connect_timeout": int(CONNECT_TIMEOUT),
                 "application_name": "metis-memory",
+                **tls.for_psycopg(settings),
             },
         )
         use_credentials(self._engine, settings)

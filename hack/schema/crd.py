@@ -46,6 +46,44 @@ _STORAGE: list[Rule] = [
         " MetisRAG and move the data",
     ),
 ]
+# A database is made here, or is one of the user's: by address or as a cluster of CloudNativePG's.
+_DATABASE: list[Rule] = [
+    (
+        "!(has(self.external) && has(self.external.url) && self.external.url != ''"
+        " && has(self.cloudNativePG) && has(self.cloudNativePG.cluster)"
+        " && self.cloudNativePG.cluster != '')",
+        "external.url and cloudNativePG.cluster are both set: empty one of them",
+    ),
+]
+_DATABASE_ADDRESS: list[Rule] = [
+    (
+        "!has(self.url) || !self.url.contains('@')",
+        "the address may hold no login: write postgresql://HOST:5432/DATABASE, and put username and"
+        " password into a Secret that existingSecret names",
+    ),
+    (
+        "!has(self.url) || self.url == ''"
+        " || self.url.matches('^[a-z]+://[^/?#]+/[^/?#]+$') || self.url.contains('@')",
+        "write the address as postgresql://HOST:5432/DATABASE, without parameters",
+    ),
+    (
+        "!(has(self.tls) && has(self.tls.caSecret) && self.tls.caSecret != ''"
+        " && has(self.tls.mode) && self.tls.mode in ['disable', 'prefer', 'require'])",
+        "this tls.mode checks no certificate: set it to verify-full, or leave tls.caSecret out",
+    ),
+]
+# A server of the user's: of models, or of the memory.
+_SERVER: list[Rule] = [
+    (
+        "!has(self.url) || !self.url.contains('@')",
+        "the address may hold no login or key: put the key into a Secret",
+    ),
+    (
+        "!(has(self.caSecret) && self.caSecret != '' && has(self.url)"
+        " && self.url.startsWith('http://'))",
+        "caSecret is of use only with an address that begins with https://",
+    ),
+]
 RULES: dict[str, list[Rule]] = {
     "auth": [
         (
@@ -83,6 +121,12 @@ RULES: dict[str, list[Rule]] = {
         f"{part}.service": [_NODE_PORT]
         for part in ("app", "mem0", "ollama", "metisPostgres", "mem0Postgres")
     },
+    **dict.fromkeys(
+        ("ollama.external", "mem0.external", "models.openai.chat", "models.openai.embedding"),
+        _SERVER,
+    ),
+    **dict.fromkeys(("metisPostgres", "mem0Postgres"), _DATABASE),
+    **{f"{part}.external": _DATABASE_ADDRESS for part in ("metisPostgres", "mem0Postgres")},
     **{f"{part}.storage": _STORAGE for part in ("ollama", "metisPostgres", "mem0Postgres")},
 }
 # A StatefulSet's pods carry its name and an 11-character revision in a label of at most 63: with

@@ -1,9 +1,9 @@
 """mem0ai behind a small face: the only module that touches it, and always in a thread.
 
-It embeds through Ollama and searches its pgvector collection, whose rows our own transactions
-write (see ``mem0_server.store.jobs``). It is imported when it is first needed, since that takes
-a second and 70 MB; its telemetry is off, its history is kept in memory and stays empty, and it
-never pulls a model.
+It embeds through a model server and searches its pgvector collection, whose rows our own
+transactions write (see ``mem0_server.store.jobs``). It is imported when it is first needed, since
+that takes a second and 70 MB; its telemetry is off, its history is kept in memory and stays empty,
+and it never pulls a model.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from mem0_server import collector
 from mem0_server.errors import (
     DatabaseUnavailableError,
     InvalidInputError,
-    ModelFailedError,
-    ModelMissingError,
+    Mem0ServerError,
     OllamaError,
     OllamaUnreachableError,
     OverloadedError,
 )
+from mem0_server.index.servers import chat_server, embedding_server, translated
 from mem0_server.metrics import Metrics
 from mem0_server.settings import Settings, login_fingerprint
 from mem0_server.store.collections import Collection
@@ -135,7 +135,7 @@ class Library:
             return await asyncio.wait_for(asyncio.shield(work), within)
         except TimeoutError:
             raise OllamaUnreachableError(
-                f"Ollama at {self._settings.ollama_base_url} did not answer within {within:g} s; "
+                f"{embedding_server(self._settings)} did not answer within {within:g} s; "
                 "it may be loading a model; try again"
             ) from None
 
@@ -180,13 +180,13 @@ class Library:
         self._metrics.threads.labels("waiting").set(self._waiting - running)
 
     def _dimensions(self) -> int:
-        client = _client(self._settings, self._settings.embedding_timeout)
-        answer = client.embed(model=self._settings.embedding_model, input="dimensions")
-        if not answer.embeddings or not answer.embeddings[0]:
+        settings = self._settings
+        vector = embedding_server(settings).embed(settings, settings.embedding_model, "dimensions")
+        if not vector:
             raise OllamaError(
-                f"{self._settings.embedding_model!r} made no vector; it is no embedding model"
+                f"{settings.embedding_model!r} made no vector; it is no embedding model"
             )
-        return len(answer.embeddings[0])
+        return len(vector)
 
     def _open(self, collection: Collection, create: bool) -> None:
         settings = self._settings
@@ -203,18 +203,11 @@ class Library:
             return
         if self._pool is None:
             self._pool = _connections(settings, self._connections.add)
-        server = {"ollama_base_url": settings.ollama_base_url}
+        embedding, chat = embedding_server(settings), chat_server(settings)
         memory = Memory.from_config(
             {
-                "embedder": {
-                    "provider": "ollama",
-                    "config": {
-                        **server,
-                        "model": collection.model,
-                        "embedding_dims": collection.dimensions,
-                    },
-                },
-                "llm": {"provider": "ollama", "config": {**server, "model": settings.llm_model}},
+                "embedder": embedding.config(collection.model),
+                "llm": chat.config(settings.llm_model),
                 "vector_store": {
                     "provider": "pgvector",
                     "config": {
@@ -228,18 +221,11 @@ class Library:
             }
         )
         # The library's own clients wait for ever.
-        memory.embedding_model.client = _client(settings, settings.embedding_timeout)
-        memory.llm.client = _client(settings, settings.extraction_timeout)
+        memory.embedding_model.client = embedding.client(settings, settings.embedding_timeout)
+        memory.llm.client = chat.client(settings, settings.extraction_timeout)
         if create:
             memory.vector_store.create_col()
         self._memory = memory
-
-
-def _client(settings: Settings, timeout: float) -> Any:
-    """An Ollama client that gives up after ``timeout`` seconds."""
-    import ollama
-
-    return ollama.Client(host=settings.ollama_base_url, timeout=timeout)
 
 
 def _connections(settings: Settings, made: Callable[[Any], None]) -> Any:
@@ -280,27 +266,21 @@ def _lemmas(texts: list[str]) -> list[str]:
 
 
 def _translated(settings: Settings, function: Callable[[], T]) -> T:
-    """Run ``function``; what Ollama, httpx and psycopg raise becomes ours."""
-    import httpx
-    import ollama
+    """Run ``function``; what model servers and psycopg raise becomes ours."""
     import psycopg
 
-    where = f"Ollama at {settings.ollama_base_url}"
     try:
         return function()
-    except ollama.ResponseError as error:
-        if error.status_code == 404:
-            raise ModelMissingError(f"{where}: {error.error}; pull it there") from error
-        if error.status_code < 500:
-            raise InvalidInputError(f"{where} refuses the text: {error.error}") from error
-        kind = ModelFailedError if error.status_code == 500 else OllamaError
-        raise kind(f"{where} failed: {error.status_code} {error.error}") from error
-    except (ConnectionError, httpx.HTTPError) as error:
-        cause = str(error) or type(error).__name__
-        raise OllamaUnreachableError(f"{where} does not answer: {cause}") from error
-    except (psycopg.DataError, ValueError) as error:
-        raise InvalidInputError(f"mem0ai cannot use this request: {error}") from error
-    except psycopg.Error as error:
-        raise DatabaseUnavailableError(
-            f"the search index in {settings.database_name} does not answer: {error}; try again"
-        ) from error
+    except Mem0ServerError:
+        raise
+    except Exception as error:
+        ours = translated(settings, error)
+        if ours is not None:
+            raise ours from error
+        if isinstance(error, (psycopg.DataError, ValueError)):
+            raise InvalidInputError(f"mem0ai cannot use this request: {error}") from error
+        if isinstance(error, psycopg.Error):
+            raise DatabaseUnavailableError(
+                f"the search index in {settings.database_name} does not answer: {error}; try again"
+            ) from error
+        raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 
 import structlog
@@ -82,17 +82,24 @@ async def _written(
 
 
 async def ensure_all(
-    cluster: Cluster, instance: str, namespace: str, follows: Mapping[str, str]
+    cluster: Cluster,
+    instance: str,
+    namespace: str,
+    follows: Mapping[str, str],
+    only: Collection[str] = core.ALL,
 ) -> list[str]:
-    """Without an operator: every Secret of the instance; returns the names of those written.
+    """Without an operator: the Secrets of the instance; returns the names of those written.
+
+    ``only``: their purposes; what is brought from outside has no Secret of ours.
 
     Raises:
         SettingsError: a Secret to copy a value from is not there, or lacks its entry.
         ClusterError: the API server refused or did not answer.
     """
+    follows = {purpose: name for purpose, name in follows.items() if purpose in only}
     for attempt in range(_ATTEMPTS):
         try:
-            written = await ensure(cluster, instance, namespace, core.ALL, {}, follows=follows)
+            written = await ensure(cluster, instance, namespace, only, {}, follows=follows)
         except ConflictError:
             if attempt == _ATTEMPTS - 1:
                 raise

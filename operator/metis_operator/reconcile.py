@@ -190,12 +190,13 @@ class Reconciler:
         """Make the generated Secrets that the pods mount, and complete what is incomplete."""
         instance, namespace = run.owner.name, run.owner.namespace
         mounted = manifests.mounted_secrets(run.desired.values())
-        follows = follows_of(values)
+        wanted = credentials.wanted(instance, mounted)
+        follows = {p: name for p, name in follows_of(values).items() if p in wanted}
         for written in await ensure(
             self._cluster,
             instance,
             namespace,
-            [p for p in credentials.ALL if credentials.secret_name(instance, p) in mounted],
+            wanted,
             own_secrets(self._store, run.instance),
             owner=run.owner,
             tie=get(values, "deletionPolicy") == "Delete",

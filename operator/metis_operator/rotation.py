@@ -79,9 +79,12 @@ class Rotator:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._witnesses = Witnesses()
+        self._witnesses = Witnesses(self._secret)
         self._touched: dict[str, tuple[str, float]] = {}
         self._stuck: set[tuple[str, str]] = set()
+
+    async def _secret(self, namespace: str, name: str) -> Object | None:
+        return await self._cluster.get(Key(SECRET, namespace, name))
 
     async def close(self) -> None:
         """Close the connections to pods."""
@@ -98,7 +101,8 @@ class Rotator:
             ClusterError: the API server refused or did not answer.
         """
         reports = []
-        there = [p for p in slots.ROTATED_PURPOSES if (known.get(p) or {}).get("held")]
+        own = [p for p in slots.ROTATED_PURPOSES if p in subject.only]
+        there = [p for p in own if (known.get(p) or {}).get("held")]
         busy = False
         for purpose in sorted(there, key=lambda p: known[p]["held"].phase is Phase.IDLE):
             report = await self._advance(subject, purpose, known[purpose], busy=busy)
@@ -207,7 +211,7 @@ class Rotator:
         seen = _seen(subject, purpose, secret, held, brought)
         if held.phase is Phase.IDLE:
             return _Scene(secret, seen, {}, brought or "")
-        keys = secret if purpose == MEM0_KEY else await self._keys(subject)
+        live = await self._keys(subject, secret if purpose == MEM0_KEY else None)
         every, _ = await self._cluster.list(POD, namespace=subject.namespace)
         pods = {meta_of(p)["name"]: p for p in every if counts(p)}
         of_app = _of(pods, subject, names.APP) if purpose != MEM0_DB else []
@@ -221,10 +225,9 @@ class Rotator:
                 if name not in asked and mounts(pod, key.name) and not _of_stack(pod, subject)
             ],
         )
-        live = _live_keys(keys)
         job = None
         if purpose == MEM0_KEY:
-            shut = slots.values_of(MEM0_KEY, slots.REVOKED, keys.get("data") or {})
+            shut = slots.values_of(MEM0_KEY, slots.REVOKED, secret.get("data") or {})
             revoked = shut[0] if shut else None
             checkers = await self._witnesses.checkers(of_mem0, live, revoked)
             users = await self._witnesses.key_users(of_app, live, revoked)
@@ -236,8 +239,15 @@ class Rotator:
             seen = replace(seen, users=users, change=change)
         return _Scene(secret, seen, pods, brought or "", job)
 
-    async def _keys(self, subject: Subject) -> Object:
-        return await self._cluster.get(_secret_key(subject, MEM0_KEY)) or {}
+    async def _keys(self, subject: Subject, secret: Object | None) -> list[str]:
+        """The Mem0 keys that may open a pod's status; ``secret`` is ours, where it is at hand."""
+        if secret is not None:
+            return _live_keys(secret)
+        if MEM0_KEY in subject.only:
+            return _live_keys(await self._cluster.get(_secret_key(subject, MEM0_KEY)) or {})
+        # Of a Mem0 brought from outside, the pods use the user's key as it is.
+        theirs = await self._brought(subject, MEM0_KEY)
+        return [] if theirs is None else [theirs]
 
     async def _brought(self, subject: Subject, purpose: str) -> str | None:
         """The value of the Secret to follow; None when there is none to be read."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,8 @@ class Subject:
     rules: Mapping[str, Rules] = field(default_factory=dict)
     follows: Mapping[str, str] = field(default_factory=dict)
     """Names of the user's own Secrets."""
+    only: Collection[str] = slots.ROTATED_PURPOSES
+    """What the instance has of its own; the rest is brought from outside."""
     requests: Mapping[str, Request] = field(default_factory=dict)
     able: bool = True
     suspended: bool = False

@@ -12,6 +12,7 @@ from . import metrics
 from .cluster import Cluster
 from .core import credentials
 from .core.conditions import Phase
+from .core.manifests import mounted_secrets
 from .core.objects import SECRET, Object, annotations_of, is_going
 from .errors import ClusterError
 from .observe import Instance, Store
@@ -56,6 +57,7 @@ class Rotations:
             owner=run.owner,
             rules=rules_of(values, self._defaults, run.owner.uid),
             follows=follows_of(values),
+            only=credentials.wanted(run.owner.name, mounted_secrets(run.desired.values())),
             requests=requests_of(annotations_of(run.resource)),
             able=run.before.get("phase") == Phase.READY and run.is_seen,
             suspended=bool(values.get("suspend")),

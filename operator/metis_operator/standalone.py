@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import structlog
 
@@ -39,10 +39,11 @@ async def rotate(
     follows: Mapping[str, str],
     requests: Mapping[str, Request],
     limit: float,
+    only: Collection[str] = slots.ROTATED_PURPOSES,
 ) -> list[str]:
     """Rotate what is asked for or due, and end what is under way; what was rotated.
 
-    Gives up after ``limit`` seconds.
+    Gives up after ``limit`` seconds. ``only``: what the instance has of its own.
 
     Raises:
         RotationWaitsError: a rotation did not end in time; the message says what it waits for.
@@ -57,7 +58,7 @@ async def rotate(
             reports: list[Report] = []
             known: dict[str, Object] = {}
             try:
-                known = await _known(cluster, instance, namespace)
+                known = await _known(cluster, instance, namespace, only)
                 about = next(iter(known.values()), None)
                 if about is None:
                     raise RotationWaitsError(
@@ -65,7 +66,13 @@ async def rotate(
                         "rotate: is that its name?"
                     )
                 subject = Subject(
-                    instance, namespace, about, rules=rules, follows=follows, requests=requests
+                    instance,
+                    namespace,
+                    about,
+                    rules=rules,
+                    follows=follows,
+                    only=only,
+                    requests=requests,
                 )
                 reports = await rotator.advance(subject, known)
             except ClusterError as error:
@@ -91,9 +98,11 @@ def _is_active(report: Report, follows: Mapping[str, str]) -> bool:
     )
 
 
-async def _known(cluster: Cluster, instance: str, namespace: str) -> dict[str, Object]:
+async def _known(
+    cluster: Cluster, instance: str, namespace: str, only: Collection[str]
+) -> dict[str, Object]:
     known = {}
-    for purpose in slots.ROTATED_PURPOSES:
+    for purpose in only:
         key = Key(SECRET, namespace, credentials.secret_name(instance, purpose))
         found = await cluster.get(key)
         held = slots.held(purpose, found or {})

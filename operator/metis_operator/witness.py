@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import base64
+import ssl
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import httpx2
 
 from .core import names
+from .core.manifests import certificate_secret
 from .core.objects import Object, labels_of, meta_of
 from .core.rotation import Pod
 
 _TIMEOUT = httpx2.Timeout(3.0, connect=1.0)
 _PARALLEL = 16
+# Authorities whose clients are kept.
+_AUTHORITIES = 16
+Read = Callable[[str, str], Awaitable[Object | None]]
 _PORTS = {names.MEM0: 8050, names.APP: 8000}
 _STATUS = "/status"
 _APP_KEY = "/api/status/memory-key"
@@ -21,15 +28,22 @@ _APP_DATABASE = "/api/status/database"
 
 
 class Witnesses:
-    """Asks pods. The Mem0 keys open all of their status routes; none is ever logged."""
+    """Asks pods. The Mem0 keys open all of their status routes; none is ever logged.
 
-    def __init__(self) -> None:
+    ``read`` gives a Secret by namespace and name: a pod that serves with a certificate is trusted
+    with a key when the authority beside that certificate vouches for it.
+    """
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
         self._http = httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False)
+        self._trusting: OrderedDict[str, httpx2.AsyncClient] = OrderedDict()
         self._slots = asyncio.Semaphore(_PARALLEL)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        for client in (self._http, *self._trusting.values()):
+            await client.aclose()
 
     async def checkers(
         self, pods: Sequence[Object], keys: Sequence[str], revoked: str | None
@@ -90,12 +104,22 @@ class Witnesses:
         self, pod: Object, path: str, keys: Sequence[str]
     ) -> tuple[int, Mapping[str, Any]]:
         """Status and body of the first answer that is no 401; 0 when nobody answered."""
-        url = f"http://{_address(pod)}{path}"
+        client, scheme, extensions = self._http, "http", {}
+        if _speaks_tls(pod):
+            trusting = await self._trusting_client(pod)
+            if trusting is None:
+                return 0, {}
+            client = trusting
+            # It is asked by its address, and has to prove the name of its Service.
+            scheme, extensions = "https", {"sni_hostname": _service(pod)}
+        url = f"{scheme}://{_address(pod)}{path}"
         code, body = 401, {}
         for key in keys:
             try:
                 async with self._slots:
-                    answer = await self._http.get(url, headers={"X-API-Key": key})
+                    answer = await client.get(
+                        url, headers={"X-API-Key": key}, extensions=extensions
+                    )
             except (httpx2.HTTPError, OSError):
                 return 0, {}
             try:
@@ -106,6 +130,31 @@ class Witnesses:
             if code != 401:
                 break
         return code, body
+
+    async def _trusting_client(self, pod: Object) -> httpx2.AsyncClient | None:
+        """A client that trusts the authority of the pod's certificate; None when it has none."""
+        secret = await self._read(meta_of(pod)["namespace"], certificate_secret(pod))
+        encoded = ((secret or {}).get("data") or {}).get("ca.crt")
+        if not encoded:
+            return None
+        if encoded not in self._trusting:
+            try:
+                pem = base64.b64decode(encoded).decode()
+                context = ssl.create_default_context(cadata=pem)
+            except (ValueError, ssl.SSLError):
+                return None
+            # A connection proves its name when it is made: none is kept for another pod's.
+            self._trusting[encoded] = httpx2.AsyncClient(
+                timeout=_TIMEOUT,
+                trust_env=False,
+                verify=context,
+                limits=httpx2.Limits(max_keepalive_connections=0),
+            )
+            if len(self._trusting) > _AUTHORITIES:
+                _, oldest = self._trusting.popitem(last=False)
+                await oldest.aclose()
+        self._trusting.move_to_end(encoded)
+        return self._trusting[encoded]
 
 
 def counts(pod: Mapping[str, Any]) -> bool:
@@ -122,6 +171,19 @@ def mounts(pod: Mapping[str, Any], secret: str) -> bool:
         if secret in ((volume.get("secret") or {}).get("secretName"), *projected):
             return True
     return False
+
+
+def _speaks_tls(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod serves HTTPS: that is what its kubelet asks in."""
+    for container in (pod.get("spec") or {}).get("containers") or ():
+        probe = (container.get("readinessProbe") or {}).get("httpGet") or {}
+        if probe.get("scheme") == "HTTPS":
+            return True
+    return False
+
+
+def _service(pod: Mapping[str, Any]) -> str:
+    return f"{labels_of(pod).get(names.LABEL_INSTANCE, '')}-{_component(pod)}"
 
 
 def _component(pod: Mapping[str, Any]) -> str:

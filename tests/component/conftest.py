@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -81,7 +82,8 @@ class ScriptedOllama:
 
     ``answer`` is what the chat model says (split into words when streamed); ``requests`` holds
     the bodies of all chat requests; ``down`` makes every call answer 503; ``key`` is the bearer
-    key asked for under /v1, if any; ``breaks_off`` ends its answers without their last line.
+    key asked for under /v1, if any; ``breaks_off`` ends its answers without their last line;
+    with ``tls`` it serves HTTPS.
     """
 
     answer: str = "The answer is in the document [1]."
@@ -91,6 +93,7 @@ class ScriptedOllama:
     down: bool = False
     key: str = ""
     breaks_off: bool = False
+    tls: ssl.SSLContext | None = None
     url: str = ""
 
     def start(self) -> ThreadingHTTPServer:
@@ -163,6 +166,9 @@ class ScriptedOllama:
 
             def complete(self, body: dict[str, Any]) -> None:
                 script.requests.append(body)
+                if not body.get("stream"):
+                    message = {"role": "assistant", "content": script.answer}
+                    return self.reply({"choices": [{"index": 0, "message": message}]})
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream")
                 self.send_header("Connection", "close")
@@ -174,6 +180,7 @@ class ScriptedOllama:
                 if not script.breaks_off:
                     self.wfile.write(b"data: [DONE]\n\n")
                 self.close_connection = True
+                return None
 
             def chat(self, body: dict[str, Any]) -> None:
                 script.requests.append(body)
@@ -198,9 +205,28 @@ class ScriptedOllama:
                 return None
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        if self.tls is not None:
+            server.socket = self.tls.wrap_socket(server.socket, server_side=True)
+        scheme = "http" if self.tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{server.server_address[1]}"
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         return server
+
+
+@pytest.fixture
+def another_ollama() -> Iterator[Callable[..., ScriptedOllama]]:
+    """``another_ollama(**fields)`` is a further scripted server."""
+    servers = []
+
+    def start(**fields: Any) -> ScriptedOllama:
+        script = ScriptedOllama(**fields)
+        servers.append(script.start())
+        return script
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture

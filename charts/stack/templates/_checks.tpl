@@ -19,6 +19,8 @@ what to write instead.
 {{- fail (printf "%s.service.nodePort is %v but %s.service.type is ClusterIP: set the type to NodePort or leave nodePort out" $key $part.service.nodePort $key) -}}
 {{- end -}}
 {{- end -}}
+{{- include "stack.externalChecks" . -}}
+{{- include "stack.tlsChecks" . -}}
 {{- range $key := list "app" "mem0" -}}
 {{- with (index $.Values $key) -}}
 {{- if and .autoscaling.enabled (not (kindIs "invalid" .replicas)) -}}

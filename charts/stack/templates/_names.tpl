@@ -126,15 +126,15 @@ families where Services may have either.
 {{- .Values.auth.existingSecret | default (include "stack.name" (list . "auth")) -}}
 {{- end -}}
 
-{{/* "stack.broughtSecrets" ROOT: the Secrets to follow, by what they hold. */}}
+{{/*
+"stack.broughtSecrets" ROOT: the Secrets to follow, by what they hold. (That of a database brought
+from outside is mounted as it is.)
+*/}}
 {{- define "stack.broughtSecrets" -}}
-{{- $values := .Values -}}
-{{- range $purpose, $name := dict
-  "mem0-key" $values.mem0.existingSecret
-  "metis-db" $values.metisPostgres.existingSecret
-  "mem0-db" $values.mem0Postgres.existingSecret
-}}
-{{- if $name }}
+{{- $root := . -}}
+{{- range $purpose, $key := dict "mem0-key" "mem0" "metis-db" "metisPostgres" "mem0-db" "mem0Postgres" }}
+{{- $name := (index $root.Values $key).existingSecret }}
+{{- if and $name (or (eq $key "mem0") (include "stack.isMade" (list $root $key))) }}
 {{ $purpose }}: {{ $name }}
 {{- end }}
 {{- end }}

@@ -5,12 +5,15 @@ What all pods and Services have in common. The templates take a part's context (
 {{/*
 "stack.render" (list ROOT KEY TEMPLATE): renders TEMPLATE with the context of part KEY:
 root, key, values and the part's row of "stack.parts" (component, port, uid, graceSeconds, database).
+Nothing where the part is brought from outside.
 */}}
 {{- define "stack.render" -}}
 {{- $root := index . 0 -}}
 {{- $key := index . 1 -}}
 {{- $row := index (include "stack.parts" $root | fromYaml) $key -}}
+{{- if include "stack.isMade" (list $root $key) -}}
 {{- include (index . 2) (merge (dict "root" $root "key" $key "values" (index $root.Values $key)) $row) -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "stack.service" -}}
@@ -286,22 +289,23 @@ spec:
 {{- end -}}
 
 {{/*
-"stack.httpProbes" (dict alive ready period timeout failures): probes over HTTP on port "http".
+"stack.httpProbes" (dict alive ready [tls]): probes over HTTP, or HTTPS, on port "http".
 A start may take as long as 5 minutes before the container counts as failed.
 */}}
 {{- define "stack.httpProbes" -}}
+{{- $scheme := empty .tls | ternary "" ", scheme: HTTPS" -}}
 startupProbe:
-  httpGet: {path: {{ .alive }}, port: http}
+  httpGet: {path: {{ .alive }}, port: http{{ $scheme }}}
   periodSeconds: 1
   timeoutSeconds: 5
   failureThreshold: 300
 livenessProbe:
-  httpGet: {path: {{ .alive }}, port: http}
+  httpGet: {path: {{ .alive }}, port: http{{ $scheme }}}
   periodSeconds: 30
   timeoutSeconds: 10
   failureThreshold: 3
 readinessProbe:
-  httpGet: {path: {{ .ready }}, port: http}
+  httpGet: {path: {{ .ready }}, port: http{{ $scheme }}}
   periodSeconds: 3
   timeoutSeconds: 5
   failureThreshold: 2

@@ -185,7 +185,7 @@ async def _of_secrets(
     """The generated Secrets, and those that copy one of the user's; no value is known here."""
     tie = get(values, "deletionPolicy") == "Delete"
     mounted = manifests.mounted_secrets(desired.values())
-    wanted = [p for p in credentials.ALL if credentials.secret_name(owner.name, p) in mounted]
+    wanted = credentials.wanted(owner.name, mounted)
     keys = {p: Key(SECRET, owner.namespace, credentials.secret_name(owner.name, p)) for p in wanted}
     live = await _gather(session.cluster.get(k) for k in keys.values())
     known = {

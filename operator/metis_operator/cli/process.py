@@ -48,12 +48,17 @@ def make_credentials(arguments: argparse.Namespace) -> int:
     """Generate what is missing; print names, never a value."""
     from .. import logs
     from ..cluster import connect
+    from ..core.credentials import ALL
     from ..credentials import ensure_all
 
     async def make() -> list[str]:
         async with connect() as cluster:
             return await ensure_all(
-                cluster, arguments.instance, arguments.namespace, dict(arguments.brought)
+                cluster,
+                arguments.instance,
+                arguments.namespace,
+                dict(arguments.brought),
+                arguments.only or ALL,
             )
 
     logs.configure("WARNING")
@@ -86,6 +91,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     make.add_argument("--instance", required=True, help="name of the instance (the Helm release)")
     make.add_argument("--namespace", required=True, help="namespace of the instance")
     rotation_process.add_brought(make)
+    rotation_process.add_only(make, (*rotation_process.COMPONENTS, "auth"))
     make.set_defaults(process=make_credentials)
     rotation_process.add(commands)
     check_process.add(commands)

@@ -7,8 +7,9 @@ import asyncio
 import copy
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..core import names
@@ -75,12 +76,9 @@ async def run(context: Context) -> int:
             "Give NAME for a MetisRAG, or --release for a stack without an operator.",
             Exit.USAGE,
         )
-    components = list(dict.fromkeys(arguments.component or COMPONENTS))
     async with context.connect() as session:
-        if arguments.release:
-            name, ended = await _by_job(session, arguments, components)
-        else:
-            name, ended = await _by_operator(session, arguments, components)
+        ask = _by_job if arguments.release else _by_operator
+        name, components, ended = await ask(session, arguments)
         if not arguments.wait:
             return _tell(context, session, name, components, "asked")
         await _wait(ended, arguments.timeout, f"{session.namespace}/{name}")
@@ -88,11 +86,12 @@ async def run(context: Context) -> int:
 
 
 async def _by_operator(
-    session: Session, arguments: argparse.Namespace, components: list[str]
-) -> tuple[str, Callable[[], Any]]:
-    """Annotate the MetisRAG; its name, and what tells whether the rotations have ended."""
+    session: Session, arguments: argparse.Namespace
+) -> tuple[str, list[str], Callable[[], Any]]:
+    """Annotate the MetisRAG; its name, what rotates, and what tells whether that has ended."""
     resource = await pick(session, arguments.name)
     key = key_of(resource, METISRAG)
+    components = chosen(arguments.component, _states(resource), f"MetisRAG {key.name}")
     token = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     value = f"{token} {names.REVOKE_NOW}" if arguments.revoke_now else token
     notes = {f"{names.ROTATE_PREFIX}/{c}": value for c in components}
@@ -104,13 +103,13 @@ async def _by_operator(
         now = _states(await session.cluster.get(key) or {})
         return "; ".join(filter(None, (_left(c, before.get(c), now.get(c)) for c in components)))
 
-    return key.name, ended
+    return key.name, components, ended
 
 
 async def _by_job(
-    session: Session, arguments: argparse.Namespace, components: list[str]
-) -> tuple[str, Callable[[], Any]]:
-    """Start a Job from the release's CronJob; its name, and what tells whether it has ended."""
+    session: Session, arguments: argparse.Namespace
+) -> tuple[str, list[str], Callable[[], Any]]:
+    """Start a Job from the release's CronJob; its name, what rotates, and whether it has ended."""
     release, namespace = arguments.release, session.namespace
     cron = await session.cluster.get(Key(CRON_JOB, namespace, f"{release}-rotator"))
     if cron is None:
@@ -120,6 +119,7 @@ async def _by_job(
             "For a MetisRAG, leave --release out; otherwise name the namespace with -n.",
             Exit.ABSENT,
         )
+    components = chosen(arguments.component, _rotated_by(cron), f"release {release}")
     if (cron.get("spec") or {}).get("suspend") and set(components) != {"mem0-key"}:
         raise CommandError(
             f"Release {release} in namespace {namespace} is suspended: its databases cannot be "
@@ -147,7 +147,32 @@ async def _by_job(
             )
         return "" if progress is Progress.DONE else f"{key} is at work"
 
-    return release, ended
+    return release, components, ended
+
+
+def chosen(wanted: Sequence[str], own: Collection[str], whose: str) -> list[str]:
+    """What to rotate: the components that are ``wanted`` (all, when empty) of those there are.
+
+    Raises:
+        CommandError: one of them is brought from outside, so nobody here can exchange it.
+    """
+    if not own:  # Nothing has been told yet.
+        return list(dict.fromkeys(wanted or COMPONENTS))
+    for component in wanted:
+        if component not in own:
+            raise CommandError(
+                f"{whose} has no {component} of its own: what it opens is brought from outside.",
+                "Change the Secret that the values name for it; the pods go over to it.",
+                Exit.USAGE,
+            )
+    return list(dict.fromkeys(wanted or [c for c in COMPONENTS if c in own]))
+
+
+def _rotated_by(cron: Mapping[str, Any]) -> list[str]:
+    """The components that the CronJob is told to rotate."""
+    (container,) = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    arguments = container.get("args") or []
+    return [after for name, after in pairwise(arguments) if name == "--only"]
 
 
 def job_from(cron: Mapping[str, Any], components: list[str], *, hurry: bool, suffix: str) -> Object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections.abc import Sequence
 
 # The components whose credentials rotate; core.slots says how.
 COMPONENTS = ("mem0-key", "mem0-db", "metis-db")
@@ -36,6 +37,7 @@ def rotate(arguments: argparse.Namespace) -> int:
                 follows=dict(arguments.brought),
                 requests={p: Request(token, revoke_now=hurry) for p in arguments.component},
                 limit=arguments.limit,
+                only=arguments.only or COMPONENTS,
             )
 
     logs.configure("INFO")
@@ -64,6 +66,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="how often a component is rotated, and in which hours (UTC)",
     )
     add_brought(turn)
+    add_only(turn, COMPONENTS)
     turn.add_argument(
         "--component",
         action="append",
@@ -90,6 +93,18 @@ def add_brought(parser: argparse.ArgumentParser) -> None:
         type=pair,
         metavar="COMPONENT=SECRET",
         help="a Secret of the user's to follow, in place of generated values",
+    )
+
+
+def add_only(parser: argparse.ArgumentParser, purposes: Sequence[str]) -> None:
+    """The option that leaves out what is brought from outside."""
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        choices=purposes,
+        metavar="COMPONENT",
+        help="one that the instance has of its own; may be given several times (default: all)",
     )
 
 

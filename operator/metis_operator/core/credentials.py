@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,12 @@ def secret_name(instance: str, purpose: str) -> str:
 def purpose_of(instance: str, name: str) -> str | None:
     """The purpose of the generated Secret ``name``, or None when it is not one of ours."""
     return next((p for p in ALL if secret_name(instance, p) == name), None)
+
+
+def wanted(instance: str, mounted: Collection[str]) -> list[str]:
+    """The purposes whose generated Secret is among the ``mounted`` ones: what is brought from
+    outside in place of a part has none."""
+    return [p for p in ALL if secret_name(instance, p) in mounted]
 
 
 def keys_of(purpose: str) -> tuple[str, ...]:

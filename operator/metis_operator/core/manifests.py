@@ -101,6 +101,13 @@ def mounted_secrets(objects: Iterable[Mapping[str, Any]]) -> set[str]:
     return found
 
 
+def certificate_secret(pod: Mapping[str, Any]) -> str:
+    """The Secret with the certificate that the pod (or pod template) serves with; or ""."""
+    volumes = pod_spec_of(pod).get("volumes") or (pod.get("spec") or {}).get("volumes") or ()
+    found = [(v.get("secret") or {}).get("secretName") for v in volumes if v["name"] == "tls"]
+    return str(found[0]) if found and found[0] else ""
+
+
 def _prepare(document: Mapping[str, Any], kind: Kind, owner: Owner) -> Object:
     obj = dict(document)
     meta = dict(obj.get("metadata") or {})

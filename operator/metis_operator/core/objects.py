@@ -57,6 +57,7 @@ POD = Kind("", "v1", "Pod", "pods")
 NETWORK_POLICY = Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies")
 INGRESS = Kind("networking.k8s.io", "v1", "Ingress", "ingresses")
 HTTP_ROUTE = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", optional=True)
+CERTIFICATE = Kind("cert-manager.io", "v1", "Certificate", "certificates", optional=True)
 AUTOSCALER = Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 DISRUPTION_BUDGET = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 DEPLOYMENT = Kind("apps", "v1", "Deployment", "deployments", order=1)
@@ -84,6 +85,7 @@ RENDERED = (
     NETWORK_POLICY,
     INGRESS,
     HTTP_ROUTE,
+    CERTIFICATE,
     AUTOSCALER,
     DISRUPTION_BUDGET,
     DEPLOYMENT,

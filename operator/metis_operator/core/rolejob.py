@@ -11,6 +11,7 @@ from typing import Any
 
 from . import names
 from .credentials import METIS_DB
+from .manifests import certificate_secret
 from .objects import JOB, STATEFUL_SET, Object, Owner, meta_of, pod_spec_of, uid_of
 from .rotation import Progress, Task
 
@@ -25,6 +26,12 @@ _POD_FIELDS = (
     "tolerations",
 )
 _CONTAINER_FIELDS = ("image", "imagePullPolicy", "securityContext")
+# The superuser's password goes to the one database only whose certificate says so.
+_TLS_ENV = (
+    {"name": "PGSSLMODE", "value": "verify-full"},
+    {"name": "PGSSLROOTCERT", "value": "/run/tls/ca.crt"},
+)
+_TLS_MOUNT = {"name": "ca", "mountPath": "/run/tls", "readOnly": True}
 # The key in the Secret, and the file that the script reads.
 _FILES = {
     Task.PREPARE: {
@@ -67,6 +74,7 @@ def build(
     """
     name = job_name(instance, purpose, task, fingerprint)
     template = pod_spec_of(statefulset)
+    certificate = certificate_secret(statefulset)
     postgres: Mapping[str, Any] = next(iter(template.get("containers") or ()), {})
     labels = {
         **names.selector_labels(instance, COMPONENT),
@@ -86,6 +94,7 @@ def build(
             {"name": "PGPORT", "value": str(_port_of(postgres))},
             {"name": "PGCONNECT_TIMEOUT", "value": "5"},
             {"name": "EXPECTED", "value": fingerprint},
+            *(_TLS_ENV if certificate else ()),
         ],
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi"},
@@ -96,6 +105,7 @@ def build(
             {"name": "scripts", "mountPath": "/etc/metis", "readOnly": True},
             {"name": "db", "mountPath": "/run/secrets/db", "readOnly": True},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod's own
+            *([_TLS_MOUNT] if certificate else ()),
         ],
     }
     reference = owner.reference if owner is not None else _belongs_to(statefulset)
@@ -118,7 +128,10 @@ def build(
                     "enableServiceLinks": False,
                     "restartPolicy": "Never",
                     "containers": [container],
-                    "volumes": _volumes(instance, purpose, task),
+                    "volumes": [
+                        *_volumes(instance, purpose, task),
+                        *([_authority(certificate)] if certificate else ()),
+                    ],
                 },
             },
         },
@@ -163,6 +176,14 @@ def _belongs_to(statefulset: Mapping[str, Any]) -> Object:
         "kind": STATEFUL_SET.kind,
         "name": meta_of(statefulset)["name"],
         "uid": uid_of(statefulset),
+    }
+
+
+def _authority(certificate: str) -> Object:
+    items = [{"key": "ca.crt", "path": "ca.crt"}]
+    return {
+        "name": "ca",
+        "secret": {"secretName": certificate, "defaultMode": 0o440, "items": items},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from tests.component.tls_door import self_signed
 
 Serve = Callable[..., AbstractContextManager[Any]]
 
@@ -111,3 +114,48 @@ def test_answers_from_one_server_and_embeddings_from_another(
         assert "max_tokens" in scripted_ollama.requests[-1]
         told = client.get("/api/health").json()["components"]["model-server"]["detail"]
         assert told == "The model server: 2 models; Ollama: version 0.0.0-scripted"
+
+
+def test_two_servers_are_each_shown_their_own_key_only(
+    serve: Serve,
+    app_settings: Callable[..., Any],
+    scripted_ollama: Any,
+    another_ollama: Callable[..., Any],
+    key_file: Path,
+    documents: Callable[..., Any],
+) -> None:
+    vectors = another_ollama(key="sk-vectors", models=["embed-model"])
+    (key_file.parent / "vectors").write_text("sk-vectors", encoding="utf-8")
+    settings = app_settings(
+        llm_provider_type="openai",
+        openai_base_url=f"{scripted_ollama.url}/v1",
+        openai_api_key_file=key_file,
+        openai_embedding_base_url=f"{vectors.url}/v1",
+        openai_embedding_api_key_file=key_file.parent / "vectors",
+    )
+    with serve(settings) as running, running.client() as client:
+        uploaded = client.post("/api/documents", files=documents("leave-policy.md"))
+        assert [d["status"] for d in uploaded.json()["documents"]] == ["ready"], uploaded.text
+        assert ask(client).status_code == 200
+    assert vectors.embedded
+    assert scripted_ollama.embedded == []
+
+
+def test_an_authority_of_one_s_own_is_trusted_when_it_is_mounted(
+    serve: Serve,
+    app_settings: Callable[..., Any],
+    another_ollama: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    certificate, key = self_signed(tmp_path, "models")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = another_ollama(tls=context)
+    authorities = tmp_path / "ca"
+    authorities.mkdir()
+    settings = app_settings(ollama_base_url=server.url, tls_ca_dir=authorities)
+    with serve(settings) as running, running.client() as client:
+        assert "cannot be reached" in ask(client).json()["error"]["message"]
+    (authorities / "models.crt").write_bytes(certificate.read_bytes())
+    with serve(settings) as running, running.client() as client:
+        assert ask(client).status_code == 200

@@ -6,13 +6,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
+from mem0_server.errors import MigrationError
 from mem0_server.migrate import alembic_config, connect, current_version, migrate
 from mem0_server.schema import SCHEMA_VERSION
 
@@ -137,3 +139,30 @@ def test_prepare_waits_for_the_database(
     rest = process.communicate(timeout=30)[1]
     assert process.returncode == 0, rest
     assert "migrated in" in rest
+
+
+def test_what_a_brought_database_lacks_is_asked_for_with_the_command(
+    postgres_server: str, new_settings: Callable[..., Any]
+) -> None:
+    """A database made by somebody else, with a login that may do little at first."""
+    name = f"brought_{uuid4().hex[:8]}"
+    url = make_url(postgres_server).set(database=name)
+    settings = new_settings(url.set(username=name).render_as_string(hide_password=False))
+
+    def as_superuser(dsn: str, *commands: str) -> None:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            for command in commands:
+                connection.execute(command)
+
+    as_superuser(postgres_server, f"CREATE ROLE {name} LOGIN", f"CREATE DATABASE {name}")
+    within = url.render_as_string(hide_password=False)
+    with pytest.raises(MigrationError, match=f"database {name}, run: CREATE EXTENSION vector"):
+        migrate(settings, print)
+    as_superuser(within, "CREATE EXTENSION vector")
+    with pytest.raises(MigrationError, match="make it the database's owner"):
+        migrate(settings, print)
+    as_superuser(within, f"ALTER DATABASE {name} OWNER TO {name}")
+    assert migrate(settings, print) == SCHEMA_VERSION
+    as_superuser(within, "UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
+    with pytest.raises(MigrationError, match=r"0\.7\.4, and 0\.8 or newer is needed"):
+        migrate(settings, print)

@@ -1,35 +1,32 @@
 """HTTPS with a mounted certificate, and TLS to the database."""
 
+import asyncio
+import base64
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
+import psycopg
 import pytest
+from metis_operator.core import names
+from metis_operator.witness import Witnesses
 
-from mem0_server.errors import SettingsError
+from mem0_server.database import Database
+from mem0_server.errors import DatabaseUnavailableError, SettingsError
+from mem0_server.metrics import Metrics
+from mem0_server.migrate import connect
 from mem0_server.serve import Certificate, configuration
 from mem0_server.settings import load_settings
+from tests.component.tls_door import Door, self_signed, tls_door
 
 KEY = "mk_component-test-key-1234567890"
-
-
-def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-    certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
-    names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
-    command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -addext {names}"
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command.split(), *files], check=True, capture_output=True)
-    return certificate, key
 
 
 def test_https_goes_over_to_a_new_certificate(
@@ -98,66 +95,20 @@ def test_a_certificate_without_its_key_ends_the_start(
 
 
 @pytest.fixture
-def tls_database(tmp_path: Path, dsn: str) -> Iterator[tuple[str, Path, list[str]]]:
-    """The test's database behind TLS, the certificate to trust, and what connections spoke.
-
-    The PostgreSQL of the tests is built without TLS, so a door before it speaks it.
-    """
-    certificate, key = self_signed(tmp_path, "database")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    parts = urlsplit(dsn)
-    folder = parse_qs(parts.query)["host"][0]
-    door = socket.create_server(("127.0.0.1", 0))
-    spoke: list[str] = []
-
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            target.close()
-
-    def serve(client: socket.socket) -> None:
-        if client.recv(8)[4:] != (80877103).to_bytes(4, "big"):
-            spoke.append("plain")
-            client.close()
-            return
-        client.sendall(b"S")
-        try:
-            secure = context.wrap_socket(client, server_side=True)
-        except OSError:
-            spoke.append("distrust")
-            return
-        spoke.append("tls")
-        database = socket.socket(socket.AF_UNIX)
-        database.connect(f"{folder}/.s.PGSQL.5432")
-        for pair in ((secure, database), (database, secure)):
-            threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    def accept() -> None:
-        while True:
-            try:
-                client, _ = door.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(client,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    url = f"postgresql://postgres@127.0.0.1:{door.getsockname()[1]}{parts.path}"
-    yield url, certificate, spoke
-    door.close()
+def door(tmp_path: Path, dsn: str) -> Iterator[Door]:
+    """The test's database behind TLS."""
+    with tls_door(dsn, *self_signed(tmp_path, "database")) as door:
+        yield door
 
 
 def test_the_database_is_spoken_to_in_tls_and_must_be_who_it_says(
-    tls_database: tuple[str, Path, list[str]],
+    door: Door,
     tmp_path: Path,
     scripted_ollama: Any,
     new_settings: Callable[..., Any],
     start: Callable[[Any], Any],
 ) -> None:
-    url, certificate, spoke = tls_database
+    url, certificate = door.url, door.certificate
     env = {**os.environ, "DATABASE_URL": url, "MEM0_ADMIN_API_KEY": KEY}
     env["DATABASE_CA_FILE"] = str(certificate)
     prepared = subprocess.run(
@@ -174,9 +125,113 @@ def test_the_database_is_spoken_to_in_tls_and_must_be_who_it_says(
     client.post("/memories", json={"messages": "green tea", "user_id": "ada", "infer": False})
     found = client.post("/search", json={"query": "tea", "user_id": "ada"}).json()["results"]
     assert [one["memory"] for one in found] == ["green tea"]
-    assert set(spoke) == {"tls"}
+    assert set(door.spoke) == {"tls"}
     stranger, _ = self_signed(tmp_path, "stranger")
     doubting = start(new_settings(url, database_ca_file=stranger)).client
     refused = doubting.get("/humans/ada")
     assert refused.status_code == 503
     assert "certificate verify failed" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "trusted", "spoken"),
+    [
+        ("require", False, "tls"),
+        ("verify-ca", True, "tls"),
+        ("verify-full", True, "distrust"),
+        ("verify-full", False, "distrust"),
+        ("disable", False, "plain"),
+    ],
+)
+def test_each_mode_asks_for_what_its_name_says(
+    tmp_path: Path,
+    dsn: str,
+    new_settings: Callable[..., Any],
+    mode: str,
+    trusted: bool,
+    spoken: str,
+) -> None:
+    """The certificate is one of another host."""
+    certificate, key = self_signed(tmp_path, "elsewhere", "DNS:elsewhere.example")
+    with tls_door(dsn, certificate, key) as door:
+        file = certificate if trusted else None
+        settings = new_settings(door.url, database_tls_mode=mode, database_ca_file=file)
+
+        async def ask() -> None:
+            database = Database(settings, Metrics())
+            await database.open()
+            try:
+                async with database.use("test") as connection:
+                    assert await connection.fetchval("SELECT 1") == 1
+            finally:
+                await database.close()
+
+        def ask_psycopg() -> None:
+            with connect(settings) as connection:
+                connection.execute("SELECT 1")
+
+        for attempt in (lambda: asyncio.run(ask()), ask_psycopg):
+            door.spoke.clear()
+            if spoken == "tls":
+                attempt()
+            else:
+                with pytest.raises((DatabaseUnavailableError, psycopg.OperationalError)):
+                    attempt()
+            if spoken == "distrust":  # one looks at the name during the handshake, one after it
+                assert "plain" not in door.spoke
+            else:
+                assert set(door.spoke) == {spoken}
+
+
+def test_an_authority_without_a_mode_that_asks_for_it_is_refused(
+    tmp_path: Path, dsn: str, new_settings: Callable[..., Any]
+) -> None:
+    certificate, _ = self_signed(tmp_path, "one")
+    with pytest.raises(ValueError, match="of use only with DATABASE_TLS_MODE verify-full"):
+        new_settings(dsn, database_ca_file=certificate, database_tls_mode="require")
+
+
+async def test_the_operator_knows_a_server_by_its_service_s_name(
+    tmp_path: Path, dsn: str, new_settings: Callable[..., Any], start: Callable[[Any], Any]
+) -> None:
+    """It asks a pod by its address, and shows its keys to no other."""
+    certificate, key = self_signed(tmp_path, "mem0", "DNS:demo-mem0")
+    stranger, _ = self_signed(tmp_path, "stranger", "DNS:demo-mem0")
+    server = start(new_settings(dsn, tls_cert_file=certificate, tls_key_file=key))
+    secrets = {"right": certificate, "wrong": stranger}
+
+    async def read(namespace: str, name: str) -> dict[str, Any] | None:
+        assert namespace == "team"
+        if name not in secrets:
+            return None
+        return {"data": {"ca.crt": base64.b64encode(secrets[name].read_bytes()).decode()}}
+
+    def pod(secret: str, instance: str = "demo") -> dict[str, Any]:
+        port = urlsplit(server.url).port
+        return {
+            "metadata": {
+                "name": "demo-mem0-0",
+                "namespace": "team",
+                "labels": names.selector_labels(instance, "mem0"),
+            },
+            "spec": {
+                "containers": [
+                    {
+                        "ports": [{"name": "http", "containerPort": port}],
+                        "readinessProbe": {"httpGet": {"path": "/ready", "scheme": "HTTPS"}},
+                    }
+                ],
+                "volumes": [{"name": "tls", "secret": {"secretName": secret}}],
+            },
+            "status": {"podIP": "127.0.0.1"},
+        }
+
+    witnesses = Witnesses(read)
+    try:
+        (seen,) = await witnesses.checkers([pod("right")], [KEY], None)
+        assert (len(seen.accepts or ()), seen.trouble) == (1, "")
+        for doubtful in (pod("wrong"), pod("gone"), pod("right", instance="other")):
+            (seen,) = await witnesses.checkers([doubtful], [KEY], None)
+            assert (seen.accepts, seen.trouble) == (None, "does not answer")
+    finally:
+        await witnesses.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -28,7 +29,7 @@ KEYS = {
 }
 TALKS_TO_THE_API_SERVER = ("rotator", "credentials")
 API_SERVER, REGISTRY, NODE_DNS = "172.18.0.2", "203.0.113.10", "169.254.20.10"
-PORTS = (22, 53, 443, 5353, 5432, 5433, 6443, 8000, 8050, 8080, 11434)
+PORTS = (22, 53, 443, 4000, 5353, 5432, 5433, 6432, 6443, 8000, 8050, 8080, 11434)
 
 
 class Flow(NamedTuple):
@@ -54,6 +55,8 @@ OTHERS: dict[str, End] = {
     "app elsewhere": Pod("app elsewhere", _labels(APP), "elsewhere"),
     "stranger": Pod("stranger", {"app": "web"}, "elsewhere"),
     "operator": Pod("operator", {"app.kubernetes.io/name": "metis-operator"}, "elsewhere"),
+    "cluster": Pod("cluster", {"cnpg.io/cluster": "metis-pg"}),
+    "cluster elsewhere": Pod("cluster elsewhere", {"cnpg.io/cluster": "metis-pg"}, "elsewhere"),
     "dns": Pod("dns", {"k8s-app": "kube-dns"}, "kube-system"),
     "dns on the node": NODE_DNS,
     "api server": API_SERVER,
@@ -77,8 +80,9 @@ def needed(values: dict[str, Any]) -> set[Flow]:
         Flow("rotator", MEM0, 8050), Flow("operator", MEM0, 8050),
         Flow("test", APP, 8000),
     }  # fmt: skip
+    flows = {f for f in flows if f.target not in _brought(values)}
     unlimited = [*TALKS_TO_THE_API_SERVER]
-    if not value("ollama.preload.image"):
+    if not value("ollama.preload.image") and OLLAMA not in _brought(values):
         unlimited.append(OLLAMA)  # it pulls from a registry, which may be anywhere
     published = [APP]  # by an Ingress or a Gateway, whose pods may be anywhere
     published += [
@@ -88,11 +92,57 @@ def needed(values: dict[str, Any]) -> set[Flow]:
         flows |= {Flow(who, part, PARTS[part]) for who in (*OTHERS, *unlimited)}
     for who in unlimited:
         flows |= {Flow(who, o, p, via) for o in OTHERS for p in PORTS for via in ("TCP", "UDP")}
+    for who, port in _outside(values):
+        flows |= {Flow(who, o, port) for o in OTHERS}
+    if value("metisPostgres.cloudNativePG.cluster"):
+        flows.add(Flow(APP, "cluster", 5432))
     asks_names = [APP, MEM0, "rotation", "test"]
     for who, via in itertools.product(asks_names, ("TCP", "UDP")):
         flows |= {Flow(who, o, p, via) for o, end in OTHERS.items() for p in (53, 5353)
                   if isinstance(end, Pod) or o == "dns on the node"}  # fmt: skip
     return flows
+
+
+def _server(values: dict[str, Any], path: str) -> dict[str, Any]:
+    found: Any = values
+    for key in path.split("."):
+        found = found.get(key, {})
+    return dict(found)
+
+
+def _brought(values: dict[str, Any]) -> set[str]:
+    """The parts that are brought from outside."""
+    brought = set()
+    for part in (METIS_DB, MEM0_DB):
+        own = values.get(KEYS[part], {})
+        if own.get("external") or own.get("cloudNativePG"):
+            brought.add(part)
+    if _server(values, "mem0.external"):
+        brought |= {MEM0, MEM0_DB}
+    openai = _server(values, "models.openai")
+    if _server(values, "ollama.external") or {"chat", "embedding"} <= set(openai):
+        brought.add(OLLAMA)
+    return brought
+
+
+def _outside(values: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Who may reach which port of servers that may be anywhere (those with peers may not)."""
+    models = [MEM0, APP] if MEM0 not in _brought(values) else [APP]
+    clients = {
+        "metisPostgres.external": [APP],
+        "mem0Postgres.external": [MEM0],
+        "mem0.external": [APP],
+        "ollama.external": models,
+        "models.openai.chat": models,
+        "models.openai.embedding": models,
+    }
+    usual = {"http": 80, "https": 443, "postgresql": 5432}
+    for path, who in clients.items():
+        server = _server(values, path)
+        if server and not server.get("peers"):
+            url = urlsplit(server["url"])
+            for client in who:
+                yield client, url.port or usual[url.scheme]
 
 
 def _instance(rendered: Any) -> dict[str, Pod]:
@@ -110,7 +160,8 @@ def _instance(rendered: Any) -> dict[str, Pod]:
         component = labels["app.kubernetes.io/component"]
         assert component not in pods, name
         pods[component] = Pod(component, labels, named_ports=ports)
-    pods |= {made: Pod(made, _labels(made)) for made in ("rotation", "test")}
+    made = ["rotation"] if {METIS_DB, MEM0_DB} & set(pods) else []
+    pods |= {job: Pod(job, _labels(job)) for job in (*made, "test")}
     return pods
 
 

@@ -73,7 +73,8 @@ def test_the_credentials_and_the_check_are_hooks_and_nothing_else_is(stack):
     job = stack().one("Job", "demo-credentials")
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["command"] == ["python", "-m", "metis_operator"]
-    assert container["args"] == ["credentials", "--instance", "demo", "--namespace", "rag"]
+    only = [a for p in ("metis-db", "mem0-db", "mem0-key", "auth") for a in ("--only", p)]
+    assert container["args"] == ["credentials", "--instance", "demo", "--namespace", "rag", *only]
 
 
 def test_the_check_is_the_same_pod_with_an_operator_and_without(render):

@@ -188,3 +188,8 @@ def test_somebody_else_s_owner_reference_stays(owner: Owner) -> None:
 @pytest.mark.parametrize(("name", "purpose"), [("demo-auth", AUTH), ("demo-x", None), ("x", None)])
 def test_purposes_by_name(name: str, purpose: str | None) -> None:
     assert credentials.purpose_of("demo", name) == purpose
+
+
+def test_only_what_pods_mount_is_the_instance_s_own() -> None:
+    mounted = {"demo-metis-db", "demo-auth", "somebody-s-login"}
+    assert credentials.wanted("demo", mounted) == ["metis-db", "auth"]

@@ -104,3 +104,12 @@ def test_a_component_is_found_by_label_and_kind(owner: Owner) -> None:
     found = manifests.find_component(manifests.build(rendered, owner), "app", DEPLOYMENT)
     assert found is not None
     assert found["metadata"]["name"] == "d"
+
+
+def test_the_certificate_of_a_pod_and_of_a_workload_is_known() -> None:
+    volumes = [{"name": "db", "secret": {"secretName": "x"}}]
+    tls = {"name": "tls", "secret": {"secretName": "demo-tls"}}
+    assert manifests.certificate_secret({"spec": {"volumes": [*volumes, tls]}}) == "demo-tls"
+    workload = {"spec": {"template": {"spec": {"volumes": [tls]}}}}
+    assert manifests.certificate_secret(workload) == "demo-tls"
+    assert manifests.certificate_secret({"spec": {"volumes": volumes}}) == ""

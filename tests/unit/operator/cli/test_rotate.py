@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from metis_operator.cli.rotate import _left, job_from
+import pytest
+from metis_operator.cli.exits import CommandError
+from metis_operator.cli.rotate import _left, chosen, job_from
 
 
 def cron() -> dict[str, Any]:
@@ -48,3 +50,11 @@ def test_a_rotation_has_ended_when_another_one_is_in_use() -> None:
     assert _left("mem0-key", before, told) == "app-1 does not answer"
     assert _left("mem0-key", before, before | {"current": "bbb"}) == ""
     assert "not told of" in _left("mem0-key", before, None)
+
+
+def test_what_is_brought_from_outside_is_left_out_and_refused_by_name() -> None:
+    assert chosen([], ["metis-db"], "demo") == ["metis-db"]
+    assert chosen([], [], "demo") == ["mem0-key", "mem0-db", "metis-db"]  # not told of yet
+    assert chosen(["mem0-db"], ["mem0-db", "metis-db"], "demo") == ["mem0-db"]
+    with pytest.raises(CommandError, match=r"demo has no mem0-key of its own"):
+        chosen(["mem0-key"], ["metis-db"], "demo")

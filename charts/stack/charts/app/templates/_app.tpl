@@ -109,15 +109,18 @@ spec:
 - {name: HOME, value: /tmp}
 - {name: METIS_CONFIG_FILE, value: /app/config/config.json}
 - {name: METIS_DB_TYPE, value: postgresql}
-- {name: METIS_POSTGRES_DSN, value: {{ printf "%s/metis" (include "stack.url" (list .root "metisPostgres" "postgresql")) | quote }}}
-- {name: DATABASE_USER_FILE, value: /run/secrets/db/username}
-- {name: DATABASE_PASSWORD_FILE, value: /run/secrets/db/password}
-- {name: METIS_LLM_PROVIDER_TYPE, value: ollama}
-- {name: METIS_OLLAMA_BASE_URL, value: {{ include "stack.url" (list .root "ollama" "http") | quote }}}
+- {name: METIS_POSTGRES_DSN, value: {{ include "stack.postgresUrl" (list .root "metisPostgres") | quote }}}
+{{ include "stack.databaseEnv" (list .root "metisPostgres") }}
+- {name: METIS_LLM_PROVIDER_TYPE, value: {{ empty $values.models.openai.chat.url | ternary "ollama" "openai" }}}
+{{- if include "stack.ollamaModels" .root | fromYamlArray }}
+- {name: METIS_OLLAMA_BASE_URL, value: {{ include "stack.ollamaUrl" .root | quote }}}
+{{- end }}
+{{- include "stack.modelEnv" .root }}
+{{- include "stack.trustEnv" (list .root (list "chat" "embedding" "ollama" "mem0")) }}
 - {name: DEFAULT_MODEL, value: {{ $values.models.chat | quote }}}
 - {name: DEFAULT_EMBEDDING_MODEL, value: {{ $values.models.embedding | quote }}}
 - {name: USE_MEM0, value: {{ .values.useMem0 | quote }}}
-- {name: MEM0_ENDPOINT, value: {{ include "stack.url" (list .root "mem0" "http") | quote }}}
+- {name: MEM0_ENDPOINT, value: {{ include "stack.mem0Url" .root | quote }}}
 - {name: MEM0_API_KEY_DIR, value: /run/secrets/mem0}
 - {name: AUTH_MODE, value: {{ $values.auth.mode }}}
 {{- if eq $values.auth.mode "keys" }}
@@ -132,7 +135,9 @@ spec:
 - {name: tmp, mountPath: /tmp}
 - {name: data, mountPath: /app/data}
 - {name: config, mountPath: /app/config, readOnly: true}
-- {name: db, mountPath: /run/secrets/db, readOnly: true}
+{{ include "stack.databaseMounts" (list .root "metisPostgres") }}
+{{- include "stack.modelMounts" .root }}
+{{- include "stack.trustMounts" (list .root (list "chat" "embedding" "ollama" "mem0")) }}
 - {name: mem0-key, mountPath: /run/secrets/mem0, readOnly: true}
 {{- if eq .root.Values.auth.mode "keys" }}
 - {name: auth, mountPath: /run/secrets/auth, readOnly: true}
@@ -145,8 +150,10 @@ spec:
 - name: config
   configMap:
     name: {{ include "stack.name" (list .root .component) }}
-{{ include "stack.secretVolume" (list "db" (include "stack.name" (list .root "metis-db")) (list "username" "password")) }}
-{{ include "stack.secretVolume" (list "mem0-key" (include "stack.name" (list .root "mem0-key")) list) }}
+{{ include "stack.databaseVolumes" (list .root "metisPostgres") }}
+{{- include "stack.modelVolumes" .root }}
+{{- include "stack.trustVolumes" (list .root (list "chat" "embedding" "ollama" "mem0")) }}
+{{ include "stack.mem0KeyVolume" .root }}
 {{- if eq .root.Values.auth.mode "keys" }}
 {{ include "stack.secretVolume" (list "auth" (include "stack.authSecret" .root) (list "keys.json")) }}
 {{- end }}

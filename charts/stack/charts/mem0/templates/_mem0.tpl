@@ -8,6 +8,7 @@
 ---
 {{ include "stack.deployment" $part }}
 {{- include "stack.availability" $part }}
+{{- include "stack.certificate" $part }}
 {{- end -}}
 
 {{/* No ConfigMap: the settings are environment variables, whose change brings new pods by itself. */}}
@@ -18,11 +19,19 @@
 - {name: HOST, value: {{ include "stack.anyAddress" .root | quote }}}
 - {name: PORT, value: {{ .port | quote }}}
 - {name: HOME, value: /tmp}
-- {name: DATABASE_URL, value: {{ printf "%s/mem0" (include "stack.url" (list .root "mem0Postgres" "postgresql")) | quote }}}
-- {name: DATABASE_USER_FILE, value: /run/secrets/db/username}
-- {name: DATABASE_PASSWORD_FILE, value: /run/secrets/db/password}
+- {name: DATABASE_URL, value: {{ include "stack.postgresUrl" (list .root "mem0Postgres") | quote }}}
+{{ include "stack.databaseEnv" (list .root "mem0Postgres") }}
+{{- if include "stack.tlsSecret" (list .root .key) }}
+- {name: TLS_CERT_FILE, value: /run/tls/server/tls.crt}
+- {name: TLS_KEY_FILE, value: /run/tls/server/tls.key}
+{{- end }}
 - {name: MEM0_API_KEY_DIR, value: /run/secrets/mem0}
-- {name: OLLAMA_BASE_URL, value: {{ include "stack.url" (list .root "ollama" "http") | quote }}}
+- {name: LLM_PROVIDER_TYPE, value: {{ empty $values.models.openai.chat.url | ternary "ollama" "openai" }}}
+{{- if include "stack.ollamaModels" .root | fromYamlArray }}
+- {name: OLLAMA_BASE_URL, value: {{ include "stack.ollamaUrl" .root | quote }}}
+{{- end }}
+{{- include "stack.modelEnv" .root }}
+{{- include "stack.trustEnv" (list .root (list "chat" "embedding" "ollama")) }}
 - {name: LLM_MODEL, value: {{ $values.models.chat | quote }}}
 - {name: EMBEDDING_MODEL, value: {{ $values.models.embedding | quote }}}
 - {name: MEM0_TELEMETRY, value: "false"}
@@ -38,14 +47,20 @@
 {{- define "mem0.mounts" -}}
 - {name: tmp, mountPath: /tmp}
 - {name: data, mountPath: /app/data}
-- {name: db, mountPath: /run/secrets/db, readOnly: true}
+{{ include "stack.databaseMounts" (list .root "mem0Postgres") }}
+{{- include "stack.serverCertificateMount" . }}
+{{- include "stack.modelMounts" .root }}
+{{- include "stack.trustMounts" (list .root (list "chat" "embedding" "ollama")) }}
 - {name: mem0-key, mountPath: /run/secrets/mem0, readOnly: true}
 {{- end -}}
 
 {{- define "mem0.volumes" -}}
 - {name: tmp, emptyDir: {sizeLimit: 256Mi}}
 - {name: data, emptyDir: {sizeLimit: {{ .values.data.sizeLimit }}}}
-{{ include "stack.secretVolume" (list "db" (include "stack.name" (list .root "mem0-db")) (list "username" "password")) }}
+{{ include "stack.databaseVolumes" (list .root "mem0Postgres") }}
+{{- include "stack.serverCertificateVolume" . }}
+{{- include "stack.modelVolumes" .root }}
+{{- include "stack.trustVolumes" (list .root (list "chat" "embedding" "ollama")) }}
 {{ include "stack.secretVolume" (list "mem0-key" (include "stack.name" (list .root "mem0-key")) list) }}
 {{- end -}}
 
@@ -58,5 +73,5 @@
 {{ include "stack.pythonContainer" (merge (dict "name" .component) .) }}
   ports:
     - {name: http, containerPort: {{ .port }}}
-  {{- include "stack.httpProbes" (dict "alive" "/health" "ready" "/ready") | nindent 2 }}
+  {{- include "stack.httpProbes" (dict "alive" "/health" "ready" "/ready" "tls" (include "stack.tlsSecret" (list .root .key))) | nindent 2 }}
 {{- end -}}

@@ -75,7 +75,7 @@ data:
 {{- if not .values.preload.image }}
 - {{ include "stack.container" (dict "part" . "name" "pull" "image" $image) | nindent 2 | trim }}
   command: [sh, /etc/metis/pull.sh]
-  args: {{ list .root.Values.models.chat .root.Values.models.embedding | uniq | toJson }}
+  args: {{ include "stack.ollamaModels" .root }}
   env:
     - {name: OLLAMA_HOST, value: "http://127.0.0.1:{{ .port }}"}
     - {name: HOME, value: /tmp}

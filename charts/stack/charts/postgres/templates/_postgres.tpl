@@ -17,6 +17,7 @@ data:
   {{- include "postgres.config" $part | nindent 2 }}
 ---
 {{ include "stack.statefulSet" $part }}
+{{- include "stack.certificate" $part }}
 {{- end -}}
 
 {{- define "postgres.initContainers" -}}{{- end -}}
@@ -69,6 +70,7 @@ data:
     - {name: start, mountPath: /etc/metis, readOnly: true}
     - {name: initdb, mountPath: /docker-entrypoint-initdb.d, readOnly: true}
     - {name: db, mountPath: /run/secrets/db, readOnly: true}
+    {{- include "stack.serverCertificateMount" . | indent 4 }}
     {{- with include "stack.extraMounts" . }}
     {{- . | nindent 4 }}
     {{- end }}
@@ -91,4 +93,5 @@ data:
       - {key: 10-roles.sh, path: 10-roles.sh}
       - {key: 99-done.sh, path: 99-done.sh}
 {{ include "stack.secretVolume" (list "db" (include "stack.name" (list .root (printf "%s-db" .database))) (list "username" "password" "superuser-password")) }}
+{{- include "stack.serverCertificateVolume" . }}
 {{- end -}}

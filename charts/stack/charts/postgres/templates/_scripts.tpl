@@ -29,6 +29,13 @@ start.sh: |
     : >"$marker"
     sync "$marker" "$volume"
   fi
+  # The kubelet puts a renewed certificate there; the server reads it when it is told to.
+  certificate=/run/tls/server/tls.crt
+  if [ -e "$certificate" ]; then
+    while seen=$(cksum <"$certificate"); sleep 10; do
+      [ "$seen" = "$(cksum <"$certificate")" ] || pg_ctl reload || true
+    done >/dev/null 2>&1 &
+  fi
   exec docker-entrypoint.sh "$@"
 
 10-roles.sh: |

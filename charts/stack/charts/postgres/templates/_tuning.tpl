@@ -19,6 +19,13 @@ container's limit is that machine.
   "work_mem" (printf "%dMB" $work)
 ) -}}
 {{- end -}}
+{{- if include "stack.tlsSecret" (list .root .key) -}}
+{{- $parameters = merge $parameters (dict
+  "ssl" "on"
+  "ssl_cert_file" "/run/tls/server/tls.crt"
+  "ssl_key_file" "/run/tls/server/tls.key"
+) -}}
+{{- end -}}
 {{- mergeOverwrite $parameters .values.parameters | toYaml -}}
 {{- end -}}
 
