@@ -18,6 +18,7 @@ from hack import (
     control_plane,
     docker,
     engine,
+    helms,
     images,
     install,
     models,
@@ -202,6 +203,7 @@ def test_tools(arguments: argparse.Namespace) -> int:
         _TOOLS,
         Step("Chromium and OpenSSL", "Debian packages", _browser),
         Step("etcd and kube-apiserver", "control plane", ensure),
+        Step("Further versions of Helm", "tools", helms.ensure),
     ])  # fmt: skip
     return 0
 
@@ -291,7 +293,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "test-tools",
         test_tools,
-        "fetch or build what the tests need: a browser, etcd and kube-apiserver",
+        "fetch or build what the tests need: a browser, etcd, kube-apiserver, versions of Helm",
     )
     small = add(
         "ollama",

