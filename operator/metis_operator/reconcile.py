@@ -219,6 +219,8 @@ class Reconciler:
             waves.setdefault(9 if late else action.key.kind.order, []).append(action)
         for wave in sorted(waves):
             await gather(self._act(run, action) for action in waves[wave])
+        if run.made:
+            log.info("made what was missing", metisrag=str(run.instance), objects=run.made)
 
     async def _act(self, run: Run, action: Action) -> None:
         if isinstance(action, Conflict):
@@ -273,7 +275,10 @@ class Reconciler:
                     "the API server keeps fields other than applied",
                     fields=sorted(d.path for d in left),
                 )
-            bound.info("applied", because=action.reason)
+            if new:  # told of in one line for all: a line each is a twentieth of all the work
+                run.made += 1
+            else:
+                bound.info("applied", because=action.reason)
         elif isinstance(action, Prune):
             await self._cluster.delete(action.key, action.uid)
             bound.info("pruned: the spec no longer asks for it")

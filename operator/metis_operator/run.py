@@ -48,6 +48,7 @@ class Run:
     foreign: dict[Key, Object] = field(default_factory=dict)
     stalls: list[Stall] = field(default_factory=list)
     acted: int = 0
+    made: int = 0  # of these, objects that were missing
     rotation: Sequence[Report] | None = None
     waits: bool = False  # for its turn in an upgrade of the operator
 
