@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
@@ -23,8 +24,8 @@ from tests.component.operator.harness import ADMIN, ROOT, Api, Operator, Wire, e
 
 SIZE = int(os.environ.get("METIS_BENCH_OBJECTS", "1000"))
 SMALL, MIDDLE = 10, 100
-RELEASES = 30
-DRIFTS = 300
+RELEASES = 20
+DRIFTS = 200
 RECONCILES = 200
 PER_NAMESPACE = 50
 LIMIT = 900.0
@@ -87,6 +88,11 @@ class Fleet:
         """Edit a child so often; the seconds until each was put back."""
         return [self._drift(*self.made[i % len(self.made)]) for i in range(times)]
 
+    def tell(self, times: int) -> list[float]:
+        """Have a Deployment become ready, or not any more; the seconds until the status says so."""
+        size = len(self.made)
+        return [self._tell(*self.made[i % size], count=1 - i // size % 2) for i in range(times)]
+
     def cost(self) -> float:
         """CPU milliseconds of a reconcile that finds nothing to do."""
         before = self.operator.metric("metis_operator_reconciles_total")
@@ -132,6 +138,30 @@ class Fleet:
             next(stream.iter_lines())
         return time.monotonic() - began
 
+    def _tell(self, ns: str, name: str, *, count: int) -> float:
+        found = self.api.get("Deployment", ns, f"{name}-app")
+        resource = self.api.get("MetisRAG", ns, name)
+        assert found is not None and resource is not None  # noqa: PT018
+        version = resource["metadata"]["resourceVersion"]
+        status = {
+            "observedGeneration": found["metadata"]["generation"],
+            "replicas": 1,
+            "updatedReplicas": 1,
+            "readyReplicas": count,
+            "availableReplicas": count,
+        }
+        began = time.monotonic()
+        self.api.patch("Deployment", ns, f"{name}-app", {"status": status}, "status")
+        watch = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "30"}
+        field = {"fieldSelector": f"metadata.name={name}"}
+        path = self.api.path("MetisRAG", ns)
+        with self.api.http.stream("GET", path, params=watch | field) as stream:
+            for line in stream.iter_lines():
+                parts = json.loads(line)["object"]["status"]["components"]
+                if any(p["name"] == "app" and p["ready"] == bool(count) for p in parts):
+                    break
+        return time.monotonic() - began
+
     def _cpu(self) -> float:
         assert self.operator.process is not None
         stat = Path(f"/proc/{self.operator.process.pid}/stat").read_text()
@@ -152,7 +182,17 @@ def rows() -> Iterator[Row]:
         small.grow(SMALL)
         cost = small.cost()
         small.grow(MIDDLE)
+        told = small.tell(MIDDLE + MIDDLE // 2)
         repaired = small.drift(DRIFTS)
+    yield bound(
+        row=f"a child's change on the status, p99 at {MIDDLE} objects",
+        unit="s",
+        ours=[percentile(told, 99)],
+        limit=2.0,
+        better="lower",
+        note=f"{len(told)} Deployments that become ready, or cease to be, one after the other; "
+        f"median {percentile(told, 50):.3f} s.",
+    )
     yield bound(
         row=f"drift repaired, p99 at {MIDDLE} objects",
         unit="s",

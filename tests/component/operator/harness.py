@@ -237,7 +237,7 @@ class Operator:
                 env=env,
             )
         if wait:
-            eventually(self.is_ready, timeout=40, what=f"the operator is ready: {self.log}")
+            eventually(self.is_ready, timeout=120, what=f"the operator is ready: {self.log}")
         return self
 
     @property
