@@ -113,6 +113,22 @@ def memory_status() -> Literal["ok", "degraded", "off"]:
 
 
 @never_raises(bool)
+def is_left_alone() -> bool:
+    """Whether Mem0 is not asked at present, because it does not answer; sends nothing."""
+    client = shared_client()
+    return client is not None and client.client.breaker.is_open
+
+
+@never_raises(nothing)
+def leave_alone() -> None:
+    """Do not ask Mem0 until it says that it serves: it was seen not to answer."""
+    client = shared_client()
+    if client is not None:
+        client.client.failing = True
+        client.client.breaker.unreachable()
+
+
+@never_raises(bool)
 def get_or_create_human(human_id: str, name: str | None = None) -> bool:
     """Make sure that the human exists; True when it does."""
     client = get_mem0_client()

@@ -4,8 +4,10 @@ What memory is to learn goes through the outbox: into metis-postgres at once, to
 be. What it knows is read from Mem0 and from the outbox together.
 
 The client is synchronous; what it has cached it answers here and now, and what it must ask for runs
-in threads under a hard time limit. Whoever runs into the limit is followed by some seconds in which
-memory is not asked at all, so that a dead Mem0 costs one wait and not one for each question.
+in threads under a hard time limit. Whoever waits longer than usual has Mem0 asked whether it serves
+at all; one that does not say so soon is left alone from then on (the client's breaker), and while
+it is, nobody waits for it. Whoever runs into the limit although it does is followed by some seconds
+in which memory is not asked at all. So a dead or frozen Mem0 costs those few who ask first a wait.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
@@ -39,6 +42,12 @@ QUOTED = 200
 THREADS = 16
 PAUSE = 5.0
 """Seconds without memory after it ran into the time limit."""
+PATIENCE = 0.25
+"""Seconds after which Mem0, which answers in milliseconds, is asked whether it serves at all."""
+FROZEN = 0.5
+"""Seconds for that answer."""
+HURRY = 0.005
+"""Seconds to learn what is known without a Mem0 that is left alone: its cost to a chat request."""
 
 log = get_logger(__name__)
 
@@ -51,6 +60,7 @@ class UserMemory:
         self._limit = settings.memory_time_limit
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="memory")
         self._resume_at = 0.0
+        self._asking: asyncio.Task[bool] | None = None
         self._probe = httpx.AsyncClient(
             base_url=settings.mem0_endpoint, timeout=settings.memory_time_limit, trust_env=False
         )
@@ -128,17 +138,48 @@ class UserMemory:
         ]
 
     async def _within_limit(self, call: Callable[[], T]) -> T | None:
-        """What ``call`` gives; None when memory paused, failed or took too long."""
+        """What ``call`` gives; None when memory is left alone, failed or took too long.
+
+        ``call`` may be made twice, which must do no harm.
+        """
         if time.monotonic() < self._resume_at:
             return None
+        ends = asyncio.get_running_loop().time() + self._limit
+        left_alone = mem0_client.is_left_alone()
         try:
-            return await asyncio.wait_for(unblocked(call, self._threads), self._limit)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HURRY if left_alone else min(PATIENCE, self._limit)):
+                    return await unblocked(call, self._threads)
+            if left_alone:
+                return None
+            async with asyncio.timeout_at(ends):
+                # Who gave up waiting for a load joins it again: it goes on by itself.
+                return await unblocked(call, self._threads) if await self._serves() else None
         except TimeoutError:
             self._resume_at = time.monotonic() + PAUSE
             log.warning("memory_too_slow", limit_seconds=self._limit, pause_seconds=PAUSE)
         except Exception:  # the client promises not to raise; an answer must not hang on that
             log.exception("memory_failed")
         return None
+
+    async def _serves(self) -> bool:
+        """Whether Mem0 answers at all; asked once for all who want to know."""
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> bool:
+        try:
+            answer = await self._probe.get("/ready", timeout=FROZEN)
+            serves = answer.is_success
+        except httpx.HTTPError:
+            serves = False
+        finally:
+            self._asking = None
+        if not serves:
+            log.warning("memory_left_alone", waited_seconds=PATIENCE, asked_seconds=FROZEN)
+            mem0_client.leave_alone()
+        return serves
 
 
 def _read(user_id: str, rows: Sequence[Row], question_id: UUID | None) -> Recollection:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -247,6 +248,8 @@ def _connections(settings: Settings, made: Callable[[Any], None]) -> Any:
             "application_name": "mem0-index",
             "options": options,
             "connect_timeout": 5,
+            # Else each of a search's two statements were a transaction, in three round trips.
+            "autocommit": True,
             **settings.database_tls(),
             **settings.database_credentials(),
         },
@@ -254,9 +257,22 @@ def _connections(settings: Settings, made: Callable[[Any], None]) -> Any:
         max_size=settings.index_threads,
         timeout=settings.database_acquire_timeout,
         configure=made,
-        check=ConnectionPool.check_connection,
+        check=_checked,
         open=True,
     )
+
+
+def _checked(connection: Any) -> None:
+    """Ask PostgreSQL only where it said something unasked, such as that it ends; that is rare.
+
+    Raises psycopg's error for a connection that cannot be used.
+    """
+    from psycopg_pool import ConnectionPool
+
+    ear = select.poll()
+    ear.register(connection, select.POLLIN)
+    if ear.poll(0):
+        ConnectionPool.check_connection(connection)
 
 
 def _lemmas(texts: list[str]) -> list[str]:

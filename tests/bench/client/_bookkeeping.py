@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,23 +18,26 @@ from app.core.config import Settings, load_settings
 from app.db import session
 from app.db.migrate import migrate
 from app.dev.postgres import Postgres
-from app.dev.servers import free_port, mem0_server
+from app.dev.servers import Server, free_port, mem0_server
 from app.rag import conversations, mem0_client, outbox
 from app.rag.delivery import Deliverer
 from app.rag.mem0_upkeep import upkeep
 from app.rag.memory import UserMemory
 from app.rag.types import Source
-from tests.bench.rows import Row, bound
+from tests.bench.rows import Row, bound, percentile
 
 REQUESTS = 150
 WARM_UP = 20
 USER = "ann"
 DELIVERY_LIMIT = 30.0
+AT_ONCE, AFTERWARDS = 20, 500
 
 
 def bookkeeping() -> Iterator[Row]:
     with ExitStack() as stack:
-        times = asyncio.run(_requests(_servers(stack)))[WARM_UP:]
+        settings, mem0 = _servers(stack)
+        times = asyncio.run(_requests(settings))[WARM_UP:]
+        yield from without_mem0(settings, mem0)
     bare = median(one[2] for one in times)
     what_is_in_it = (
         "question and answer stored, memory read and told; Mem0's answers are cached, delivery to "
@@ -57,7 +62,51 @@ def bookkeeping() -> Iterator[Row]:
         )
 
 
-def _servers(stack: ExitStack) -> Settings:
+def without_mem0(settings: Settings, mem0: Server) -> Iterator[Row]:
+    """What it costs to ask for memory while Mem0 does not answer, of users not seen before."""
+    for how, first in (("frozen", signal.SIGSTOP), ("killed", signal.SIGKILL)):
+        begun, later = asyncio.run(_recollected(settings, mem0, first))
+        while first == signal.SIGSTOP and mem0_client.is_left_alone():
+            time.sleep(0.05)
+        yield bound(
+            row=f"a {how} Mem0 in a chat request, p99 of what memory takes",
+            unit="ms",
+            ours=[percentile(later, 99)],
+            limit=5.0,
+            better="lower",
+            note=f"{len(later)} requests after it was noticed, p50 {median(later):.1f} ms; the "
+            f"{len(begun)} that asked at once when it happened waited {max(begun):.0f} ms at most",
+        )
+
+
+async def _recollected(
+    settings: Settings, mem0: Server, how: signal.Signals
+) -> tuple[list[float], list[float]]:
+    """Milliseconds of the first requests, all at once, and of those afterwards."""
+    mem0_client.SETTINGS, mem0_client._mem0_client = settings, None
+    memory = UserMemory(settings)
+
+    async def one() -> float:
+        began = time.perf_counter()
+        known = await memory.recollect(str(uuid4()), ())
+        if known.status != "degraded":
+            raise RuntimeError(f"memory is {known.status}")
+        return (time.perf_counter() - began) * 1e3
+
+    if (await memory.recollect(USER, ())).status != "ok" or mem0.child is None:
+        raise RuntimeError("Mem0 does not serve")
+    pid = mem0.child.pid
+    os.kill(pid, how)
+    try:
+        begun = await asyncio.gather(*(one() for _ in range(AT_ONCE)))
+        return begun, [await one() for _ in range(AFTERWARDS)]
+    finally:
+        if how == signal.SIGSTOP:
+            os.kill(pid, signal.SIGCONT)
+        await memory.close()
+
+
+def _servers(stack: ExitStack) -> tuple[Settings, Server]:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
     folder.chmod(0o755)
     keys = folder / "keys"
@@ -86,7 +135,7 @@ def _servers(stack: ExitStack) -> Settings:
         auth_mode="none",
     )
     migrate(settings)
-    return settings
+    return settings, mem0
 
 
 async def _requests(settings: Settings) -> list[tuple[float, float, float]]:
