@@ -143,6 +143,9 @@ class ReadThrough:
     invalidation takes it off the board, so that what it brings is handed to those who already
     wait but neither stored nor given to anyone who asks later.
 
+    ``may_load`` raises where there is no use in loading; a miss asks it before anything waits, so
+    that it costs no thread and does not join a load that hangs.
+
     From ``trusted_until`` on (a reading of ``timer``) entries might be stale, and reads go past
     them; what they load is kept for when there is trust again.
     """
@@ -157,6 +160,7 @@ class ReadThrough:
         self.limits = limits
         self.store = GroupedTTLCache(limits.size, limits.ttl, timer)
         self.trusted_until = math.inf
+        self.may_load: Callable[[], object] | None = None
         self._timer = timer
         self._on_load = on_load
         self._lock = threading.Lock()
@@ -211,6 +215,8 @@ class ReadThrough:
             return replace(self._stats, evictions=self.store.evictions, size=len(self.store))
 
     def _missed(self, key: Key, load: Load) -> Frozen:
+        if self.may_load is not None:
+            self.may_load()
         while True:
             run = current.run
             first = False

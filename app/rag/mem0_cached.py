@@ -34,6 +34,9 @@ class CachedMem0Client:
         self.caches = caches
         self._human, self._recall = caches["human"], caches["recall"]
         self._archival, self._search = caches["archival"], caches["search"]
+        breaker = getattr(client, "breaker", None)
+        if breaker is not None:
+            caches.load_only_if(breaker.check)
 
     @property
     def human_cache(self) -> GroupedTTLCache:

@@ -71,6 +71,11 @@ class MemoryCaches:
         """Serve entries for as long as they live: there is no other replica."""
         self.trust_until(math.inf)
 
+    def load_only_if(self, check: Callable[[], object]) -> None:
+        """Load nothing while ``check`` raises; its error is then what a miss raises."""
+        for cache in self._caches.values():
+            cache.may_load = check
+
     def tune(self, limits: Mapping[CacheType, Limits]) -> None:
         """Keep to other limits from now on."""
         for name, cache in self._caches.items():

@@ -221,6 +221,7 @@ class Mem0Client:
         **request: Any,
     ) -> Json:
         """One operation, and what its outcome says of the server."""
+        self.breaker.check()  # first: to be turned away takes no waiting
         refuse_to_wait()
         if timeout is not None:
             request["timeout"] = httpx.Timeout(timeout, connect=CONNECT_TIMEOUT)
@@ -261,7 +262,6 @@ class Mem0Client:
         **request: Any,
     ) -> Json:
         """The exchange with the first key, and after a 401 once more with the other one."""
-        self.breaker.check()
         keys = self.keys.held()
         if not keys:
             raise Mem0UnauthorizedError(
