@@ -40,7 +40,7 @@ generate:  ## Schemas, CRD and references from charts/stack/values.yaml
 test-unit:  ## The unit tests, without any I/O
 	@$(RUN) pytest -m 'not full' tests/unit
 
-test-tools:  ## What the tests need: a browser, etcd, kube-apiserver
+test-tools:  ## What the tests need: a browser, etcd, kube-apiserver, versions of Helm
 	@$(RUN) python -m hack test-tools
 
 test-cluster:  ## The kind cluster of the end-to-end tests, with the images of this checkout

@@ -250,7 +250,9 @@ spec:
 apiVersion: apps/v1
 kind: StatefulSet
 metadata:
-  {{- include "stack.metadata" (list .root .component) | nindent 2 }}
+  {{- /* Jobs that change its logins read here where its Service listens. */}}
+  {{- $own := hasKey . "database" | ternary (dict "metisrag.dev/service-port" (toString .values.service.port)) dict }}
+  {{- include "stack.metadata" (list .root .component $own) | nindent 2 }}
 spec:
   replicas: {{ ternary 0 1 .root.Values.suspend }}
   serviceName: {{ include "stack.name" (list .root .component) }}

@@ -28,6 +28,8 @@ ROTATE_PREFIX = f"rotate.{GROUP}"
 REVOKE_NOW = "revoke-now"
 # On what the chart renders for an installation without an operator.
 ANNOTATION_HELM_ONLY = f"{GROUP}/helm-only"
+# On the StatefulSet of a database: the port on which its Service listens.
+ANNOTATION_SERVICE_PORT = f"{GROUP}/service-port"
 ANNOTATION_HOOK = "helm.sh/hook"
 
 MANAGED_SELECTOR = f"{LABEL_MANAGED_BY}={FIELD_MANAGER}"

@@ -12,7 +12,7 @@ from typing import Any
 from . import names
 from .credentials import METIS_DB
 from .manifests import certificate_secret
-from .objects import JOB, STATEFUL_SET, Object, Owner, meta_of, pod_spec_of, uid_of
+from .objects import JOB, STATEFUL_SET, Object, Owner, annotations_of, meta_of, pod_spec_of, uid_of
 from .rotation import Progress, Task
 
 COMPONENT = "rotation"
@@ -91,7 +91,7 @@ def build(
                 if e["name"] in ("POSTGRES_USER", "POSTGRES_DB")
             ),
             {"name": "PGHOST", "value": database_of(instance, purpose)},
-            {"name": "PGPORT", "value": str(_port_of(postgres))},
+            {"name": "PGPORT", "value": str(_port_of(statefulset, postgres))},
             {"name": "PGCONNECT_TIMEOUT", "value": "5"},
             {"name": "EXPECTED", "value": fingerprint},
             *(_TLS_ENV if certificate else ()),
@@ -187,7 +187,10 @@ def _authority(certificate: str) -> Object:
     }
 
 
-def _port_of(postgres: Mapping[str, Any]) -> int:
+def _port_of(statefulset: Mapping[str, Any], postgres: Mapping[str, Any]) -> int:
+    """The port of the Service, which need not be that of the container."""
+    if told := annotations_of(statefulset).get(names.ANNOTATION_SERVICE_PORT):
+        return int(told)
     return int(next((p["containerPort"] for p in postgres.get("ports") or ()), 5432))
 
 

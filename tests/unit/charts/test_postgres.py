@@ -6,6 +6,8 @@ import os
 import subprocess
 
 import pytest
+from metis_operator.core import rolejob
+from metis_operator.core.rotation import Task
 
 
 def _arguments(rendered, name="metis-postgres"):
@@ -129,3 +131,21 @@ def test_a_first_start_is_marked_and_an_interrupted_one_made_anew(start):
     assert run().returncode == 0
     assert (volume / "pgdata.interrupted/PG_VERSION").exists()
     assert not (volume / "pgdata").exists()
+
+
+def test_extra_variables_reach_the_server_alone(stack):
+    rendered = stack({"metisPostgres": {"extraEnv": [{"name": "PGTZ", "value": "Europe/Paris"}]}})
+    for name, there in (("demo-metis-postgres", True), ("demo-mem0-postgres", False)):
+        (container,) = rendered.one("StatefulSet", name)["spec"]["template"]["spec"]["containers"]
+        assert ({"name": "PGTZ", "value": "Europe/Paris"} in container["env"]) is there
+
+
+def test_the_jobs_of_a_rotation_speak_to_the_port_of_the_service(stack):
+    rendered = stack({"mem0Postgres": {"service": {"port": 5433}}})
+    for purpose, part, port in (("mem0-db", "mem0", "5433"), ("metis-db", "metis", "5432")):
+        statefulset = rendered.one("StatefulSet", f"demo-{part}-postgres")
+        statefulset["metadata"]["uid"] = "1"
+        made = rolejob.build(statefulset, "demo", purpose, Task.PREPARE, "f" * 12, None)
+        (container,) = made["spec"]["template"]["spec"]["containers"]
+        env = {e["name"]: e["value"] for e in container["env"]}
+        assert (env["PGHOST"], env["PGPORT"]) == (f"demo-{part}-postgres", port)

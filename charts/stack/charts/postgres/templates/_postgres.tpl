@@ -37,6 +37,9 @@ data:
     - {name: POSTGRES_DB, value: {{ .database }}}
     - {name: POSTGRES_INITDB_ARGS, value: "--data-checksums --auth-host=scram-sha-256"}
     - {name: PGDATA, value: /var/lib/postgresql/data/pgdata}
+    {{- with include "stack.extraEnv" . }}
+    {{- . | nindent 4 }}
+    {{- end }}
   ports:
     - {name: postgres, containerPort: {{ .port }}}
   {{- /* A fast shutdown, whatever signal the image stops with: the sessions end, the data is written. */}}
