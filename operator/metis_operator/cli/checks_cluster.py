@@ -9,7 +9,7 @@ from typing import Any
 
 from ..core.compare import quantity
 from ..core.objects import Object, annotations_of, meta_of
-from ..core.values import get, merge
+from ..core.values import brought, get, merge
 from .diagnosis import Finding, fine, info, trouble, warning
 from .facts import Facts, names_of
 from .layout import age
@@ -79,8 +79,11 @@ def storage(facts: Facts) -> Iterator[Finding]:
     default = [c for c in facts.storage_classes if annotations_of(c).get(_DEFAULT_CLASS) == "true"]
     relying = []
     for resource in facts.resources or ():
+        values = _values(facts, resource)
         for volume in _VOLUMES:
-            wanted = get(_values(facts, resource), f"{volume}.storage.className") or ""
+            if volume in brought(values):
+                continue
+            wanted = get(values, f"{volume}.storage.className") or ""
             if not wanted:
                 relying.append(_name(resource))
             elif wanted not in known:
@@ -113,7 +116,7 @@ def gpus(facts: Facts) -> Iterator[Finding]:
     wanting = False
     for resource in facts.resources or ():
         values = _values(facts, resource)
-        if not get(values, "ollama.gpu.enabled"):
+        if not get(values, "ollama.gpu.enabled") or "ollama" in brought(values):
             continue
         wanting = True
         kind = str(get(values, "ollama.gpu.resourceName", "nvidia.com/gpu"))

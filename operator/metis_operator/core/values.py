@@ -37,6 +37,23 @@ def get(values: Mapping[str, Any], path: str, default: Any = None) -> Any:
     return here
 
 
+def brought(values: Mapping[str, Any]) -> set[str]:
+    """The parts, by the keys of their values, that are brought from outside instead of made.
+
+    The chart's own rule (``stack.isMade``), for whoever has a spec and no rendering at hand.
+    """
+    found = set()
+    for part in ("metisPostgres", "mem0Postgres"):
+        if get(values, f"{part}.external.url") or get(values, f"{part}.cloudNativePG.cluster"):
+            found.add(part)
+    if get(values, "mem0.external.url"):
+        found |= {"mem0", "mem0Postgres"}
+    openai = [get(values, f"models.openai.{use}.url") for use in ("chat", "embedding")]
+    if get(values, "ollama.external.url") or all(openai):
+        found.add("ollama")
+    return found
+
+
 def _copy(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _copy(v) for k, v in value.items()}

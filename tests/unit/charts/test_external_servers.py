@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from metis_operator.core.values import brought
 
 OPENAI = {
     "models": {
@@ -143,3 +146,18 @@ def test_what_cannot_work_is_refused_with_the_cure(stack, refused, values, words
     for word in words:
         assert word in str(error.value)
     assert "secret@" not in str(error.value)
+
+
+def test_doctor_s_rule_of_what_is_brought_is_the_chart_s(all_rendered, fixture_values):
+    """It has a spec and no rendering; both must agree in every mode."""
+    parts = {"metisPostgres", "mem0Postgres", "mem0", "ollama", "app"}
+    stacks = [(r, {**fixture_values.get("operator", {}).get("defaults", {}),
+                   **fixture_values.get("instance", {}).get("spec", {})})
+              for r in all_rendered[1:]]  # fmt: skip
+    if "stack" in fixture_values:
+        stacks.append((all_rendered[0], fixture_values["stack"]))
+    for rendered, values in stacks:
+        workloads = rendered.kinds("Deployment") + rendered.kinds("StatefulSet")
+        of = {w["metadata"]["labels"].get("app.kubernetes.io/component") for w in workloads}
+        made = {part for part in parts if re.sub("P", "-p", part) in of}
+        assert made == parts - brought(values)
