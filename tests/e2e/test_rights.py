@@ -24,36 +24,14 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "operator"
 NAMESPACE = "rights"
 CLASS = "test-growing"
-ROUTES = "httproutes.gateway.networking.k8s.io"
+DEFINITION = "metisrags.metisrag.dev"
 GROWN = "3Gi"
 
-# The kind alone: what matters is that the API server serves it.
-GATEWAY_API = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {
-        "name": ROUTES,
-        "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in of the tests"},
-    },
-    "spec": {
-        "group": "gateway.networking.k8s.io",
-        "names": {"kind": "HTTPRoute", "plural": "httproutes", "listKind": "HTTPRouteList"},
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "x-kubernetes-preserve-unknown-fields": True,
-                    }
-                },
-            }
-        ],
-    },
-}
+# Kinds that other products bring. What matters is that the API server serves them.
+BROUGHT = (
+    ("gateway.networking.k8s.io", "HTTPRoute", "httproutes"),
+    ("cert-manager.io", "Certificate", "certificates"),
+)
 NOWHERE = {"nodeSelector": {"test": "nowhere"}}
 SPEC: dict[str, Any] = {
     "app": {
@@ -63,6 +41,7 @@ SPEC: dict[str, Any] = {
         "ingress": {"enabled": True, "host": "rights.example"},
         "httpRoute": {"enabled": True, "parentRefs": [{"name": "none"}]},
     },
+    "tls": {"enabled": True, "certManager": {"issuer": {"name": "none"}}},
     "mem0": NOWHERE,
     "ollama": {**NOWHERE, "storage": {"className": CLASS, "size": "2Gi"}},
     "metisPostgres": {**NOWHERE, "storage": {"className": CLASS, "size": "2Gi"}},
@@ -74,15 +53,36 @@ SPEC: dict[str, Any] = {
 def idle(cluster: Any, umbrella: str) -> Iterator[str]:
     """An instance with all that is optional, whose pods find no node; its volumes may grow."""
     cluster.namespace(NAMESPACE)
-    cluster.apply(GATEWAY_API, storage_class(), *(volume(i) for i in range(3)))
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{ROUTES}", "--timeout=60s")
+    crds = [definition(*what) for what in BROUGHT]
+    theirs = [f"crd/{crd['metadata']['name']}" for crd in crds]
+    cluster.apply(*crds, storage_class(), *(volume(i) for i in range(3)))
+    cluster.kubectl("wait", "--for=condition=Established", *theirs, "--timeout=60s")
     cluster.metisrag(NAMESPACE, "all", SPEC)
     yield NAMESPACE
     cluster.kubectl("delete", "metisrag", "all", "-n", NAMESPACE, "--ignore-not-found", "--wait")
     cluster.drop_namespace(NAMESPACE)
-    cluster.kubectl("delete", "crd", ROUTES, "--ignore-not-found", "--wait")
+    cluster.kubectl("delete", *theirs, "--ignore-not-found", "--wait")
     cluster.kubectl("delete", "pv", "-l", f"test={CLASS}", "--ignore-not-found", "--wait")
     cluster.kubectl("delete", "storageclass", CLASS, "--ignore-not-found")
+
+
+def definition(group: str, kind: str, plural: str) -> dict[str, Any]:
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{plural}.{group}",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in of the tests"},
+        },
+        "spec": {
+            "group": group,
+            "names": {"kind": kind, "plural": plural},
+            "scope": "Namespaced",
+            "versions": [version],
+        },
+    }
 
 
 def storage_class() -> dict[str, Any]:
@@ -172,6 +172,36 @@ def test_everything_there_may_be_comes_grows_and_goes(cluster: Any, idle: str) -
         return bool(spec["resources"]["requests"]["storage"] == GROWN)
 
     cluster.wait_for(asks, 60, told)
+
+
+@pytest.mark.last(2)
+def test_the_operator_brings_its_definition_and_brings_it_up_to_date(
+    cluster: Any, umbrella: str
+) -> None:
+    """Where Helm did not: alone in its namespace, and the cluster without the definition."""
+    cluster.helm("uninstall", "metis", "-n", umbrella, "--ignore-not-found", "--wait")
+    cluster.kubectl("delete", "crd", DEFINITION, "--ignore-not-found", "--wait", timeout=60)
+    values = yaml.safe_dump({"image": cluster.operator_image, "replicas": 1})
+    cluster.helm(
+        "install", "metis", str(CHART), "-n", umbrella, "--skip-crds", "-f", "-", stdin=values
+    )
+
+    def short_names() -> list[str]:
+        found = cluster.get("crd", DEFINITION)
+        return found["spec"]["names"]["shortNames"] if found else []
+
+    def is_ours() -> bool:
+        return short_names() == ["mrag"]
+
+    cluster.wait_for(is_ours, 90, lambda: "the operator does not bring its definition")
+    cluster.kubectl("rollout", "status", "deployment/metis-operator", "-n", umbrella, timeout=120)
+    old = {"metadata": {"annotations": {names.ANNOTATION_CRD_VERSION: None}}}
+    old |= {"spec": {"names": {"shortNames": ["old"]}}}
+    cluster.kubectl("patch", "crd", DEFINITION, "--type=merge", "-p", json.dumps(old))
+    cluster.kubectl("rollout", "restart", "deployment/metis-operator", "-n", umbrella)
+    cluster.wait_for(is_ours, 90, lambda: f"still {short_names()}")
+    cluster.helm("uninstall", "metis", "-n", umbrella, "--wait")
+    cluster.kubectl("delete", "crd", DEFINITION, "--wait", timeout=60)
 
 
 @pytest.mark.last(2)
