@@ -70,7 +70,11 @@ def steady_load(cluster: Any, namespace: str, instance: str, rate: int = 20) -> 
     container = {
         "name": "load", "image": image, "imagePullPolicy": "IfNotPresent",
         "command": ["python", "/load/steady.py"], "env": env, "volumeMounts": mounts,
-        "securityContext": security, "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
+        "securityContext": security,
+        # Limits too: a namespace may have small ones of its own for who names none.
+        "resources": {
+            "requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"},
+        },
     }  # fmt: skip
     pod_security = {
         "runAsNonRoot": True, "runAsUser": 10001, "runAsGroup": 10001, "fsGroup": 10001,
