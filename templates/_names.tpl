@@ -28,4 +28,7 @@ over the operator's defaults, or without an operator the values of the stack.
 {{- else if not (or .Values.operator.enabled .Values.stack.enabled) -}}
 {{- fail "nothing to install: operator.enabled, instance.create and stack.enabled are all false" -}}
 {{- end -}}
+{{- if and .Values.stack.enabled (eq (dig "ollama" "gpu" "fallback" "none" .Values.stack) "cpu") -}}
+{{- fail "stack.ollama.gpu.fallback is cpu, which only an operator can carry out: install the instance by the operator (instance.spec), or leave fallback out and set stack.ollama.gpu.enabled=false where no node has a GPU" -}}
+{{- end -}}
 {{- end -}}

@@ -39,6 +39,11 @@ what to write instead.
 {{- fail "app.httpRoute.enabled is true but app.httpRoute.parentRefs is empty: name the Gateway to attach to, as [{name: GATEWAY, namespace: NAMESPACE}]" -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.ollama.gpu -}}
+{{- if and .enabled (hasSuffix ".shared" .resourceName) (gt (int .count) 1) -}}
+{{- fail (printf "ollama.gpu.count is %v, but each %s may be a share of the same GPU, and more of them bring no more memory: set ollama.gpu.count=1" .count .resourceName) -}}
+{{- end -}}
+{{- end -}}
 {{- $gpu := .Values.ollama.gpu.resourceName -}}
 {{- range $kind := list "requests" "limits" -}}
 {{- if hasKey (dig $kind dict $.Values.ollama.resources | default dict) $gpu -}}

@@ -170,6 +170,9 @@ spec:
   terminationGracePeriodSeconds: {{ .graceSeconds }}
   securityContext:
     {{- include "stack.podSecurity" (list .root (int .uid)) | nindent 4 }}
+    {{- with .supplementalGroups }}
+    supplementalGroups: {{ toJson . }}
+    {{- end }}
   {{- with include "stack.pullSecrets" .root }}
   {{- . | nindent 2 }}
   {{- end }}

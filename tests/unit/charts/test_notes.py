@@ -74,6 +74,14 @@ def test_the_stack_alone_says_the_same(notes):
     assert "kubectl metis rotate --release demo -n rag --wait" in text
 
 
+def test_the_stack_alone_says_what_it_cannot_do(notes):
+    gpu = {"enabled": True, "resourceName": "amd.com/gpu", "fallback": "cpu"}
+    said = notes({"ollama": {"gpu": gpu}}, "charts/stack")
+    assert "1 amd.com/gpu, in the image ollama/ollama:0.17.4-rocm" in said
+    assert "fallback=cpu has no effect without an operator" in said
+    assert "fallback" not in notes({"ollama": {"gpu": gpu | {"fallback": "none"}}}, "charts/stack")
+
+
 def test_artifact_hub_is_told_what_the_chart_holds(root, render):
     chart = yaml.safe_load((root / "Chart.yaml").read_text())
     told = {

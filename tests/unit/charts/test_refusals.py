@@ -39,6 +39,20 @@ def _stack(**values):
             ["ollama.resources.limits", "ollama.gpu.enabled=true"],
         ),
         (
+            _stack(ollama={"gpu": {"enabled": True, "fallback": "cpu"}}),
+            ["stack.ollama.gpu.fallback", "only an operator", "stack.ollama.gpu.enabled=false"],
+        ),
+        (
+            _stack(
+                ollama={
+                    "gpu": {"enabled": True, "count": 2, "resourceName": "nvidia.com/gpu.shared"}
+                }
+            ),
+            ["ollama.gpu.count is 2", "nvidia.com/gpu.shared", "ollama.gpu.count=1"],
+        ),
+        (_stack(ollama={"gpu": {"fallback": "none-at-all"}}), ["/gpu/fallback", "'none', 'cpu'"]),
+        (_stack(ollama={"gpu": {"memory": "plenty"}}), ["/gpu/memory"]),
+        (
             _stack(app={"settings": {"database_password": "x"}}),
             ["app.settings.database_password looks like a secret"],
         ),

@@ -199,24 +199,6 @@ def test_the_deletion_policy_reaches_the_claims(stack, policy):
         assert retention == {"whenDeleted": policy, "whenScaled": "Retain"}
 
 
-def test_a_gpu_is_requested_as_much_as_limited(stack):
-    gpu = {"enabled": True, "count": 2, "runtimeClassName": "nvidia"}
-    rendered = stack({"ollama": {"gpu": gpu, "resources": {"limits": {"memory": "8Gi"}}}})
-    container = _container(rendered, "ollama")
-    assert container["resources"]["limits"] == {"memory": "8Gi", "nvidia.com/gpu": 2}
-    assert container["resources"]["requests"]["nvidia.com/gpu"] == 2
-    assert "NVIDIA_VISIBLE_DEVICES" not in _env(container)
-    pod = rendered.one("StatefulSet", "demo-ollama")["spec"]["template"]["spec"]
-    assert pod["runtimeClassName"] == "nvidia"
-
-
-def test_without_gpu_none_is_taken_unallocated(stack):
-    rendered = stack({"ollama": {"gpu": {"runtimeClassName": "nvidia"}}})
-    assert _env(_container(rendered, "ollama"))["NVIDIA_VISIBLE_DEVICES"] == "void"
-    pod = rendered.one("StatefulSet", "demo-ollama")["spec"]["template"]["spec"]
-    assert "runtimeClassName" not in pod
-
-
 def test_models_are_pulled_or_brought_along(stack):
     pulled = stack().one("StatefulSet", "demo-ollama")["spec"]["template"]["spec"]
     assert [c["name"] for c in pulled["containers"]] == ["ollama", "pull"]

@@ -3,7 +3,7 @@
 {{- define "ollama.manifests" -}}
 {{- $part := merge (dict "library" "ollama" "portName" "http" "claim" "models") . -}}
 {{- if .values.gpu.enabled -}}
-{{- $_ := set $part "runtimeClassName" .values.gpu.runtimeClassName -}}
+{{- include "ollama.onGpu" $part -}}
 {{- end -}}
 {{ include "stack.serviceAccount" $part }}
 ---
@@ -44,19 +44,17 @@ data:
 {{- end -}}
 
 {{- define "ollama.containers" -}}
-{{- $image := include "stack.image" (list .root .values.image) -}}
+{{- $image := include "ollama.image" . -}}
 - {{ include "stack.container" (dict "part" . "name" .component "image" $image) | nindent 2 | trim }}
   env:
     - {name: OLLAMA_HOST, value: "{{ include "stack.anyAddress" .root | default "[::]" }}:{{ .port }}"}
     - {name: OLLAMA_MODELS, value: /models}
-    - {name: OLLAMA_KEEP_ALIVE, value: {{ .values.keepAlive | quote }}}
-    - {name: OLLAMA_NUM_PARALLEL, value: {{ .values.numParallel | quote }}}
+    {{- include "ollama.tuning" . | nindent 4 }}
     - {name: OLLAMA_NO_CLOUD, value: "1"}
     - {name: OLLAMA_NOPRUNE, value: "1"}
     - {name: HOME, value: /tmp}
-    {{- if not .values.gpu.enabled }}
-    {{- /* The image asks for all GPUs by itself: without this it would take them unallocated. */}}
-    - {name: NVIDIA_VISIBLE_DEVICES, value: void}
+    {{- with include "ollama.devices" . }}
+    {{- . | nindent 4 }}
     {{- end }}
     {{- with include "stack.extraEnv" . }}
     {{- . | nindent 4 }}
