@@ -207,6 +207,19 @@ def _status() -> Schema:
         },
         ["state"],
     )
+    gpu = _record(
+        {
+            "phase": _text(
+                "CPU while the models run there instead; Returning to the GPUs.",
+                enum=["CPU", "Returning"],
+            ),
+            "since": _text("Since when.", format="date-time"),
+            "wish": _text("Fingerprint of the settings that ask for GPUs."),
+            "failures": _whole("How often in a row there were none."),
+            "scheduler": _text("The scheduler's words on it."),
+        },
+        ["phase"],
+    )
     rotation = _record(
         {
             "component": _text("What is rotated: mem0-key, mem0-db or metis-db."),
@@ -266,6 +279,11 @@ def _status() -> Schema:
             | {
                 "description": "While a new operator's rendering is not in place and ready: how far"
                 " it is."
+            },
+            "gpu": gpu
+            | {
+                "description": "Only while GPUs that the spec asks for are not to be had, or were"
+                " not a short time ago."
             },
             "endpoint": _text("URL of the app within the cluster."),
             "url": _text("URL of the app from outside, where it is published."),

@@ -23,6 +23,7 @@ from .core.objects import METISRAG, Kind
 from .core.upgrade import Upgrade
 from .core.values import get
 from .errors import ClusterError, NotFoundError
+from .gpu import Gpus
 from .observe import WATCHED, Instance, Store, pack, selector_of
 from .reconcile import Reconciler
 from .render import Renderer
@@ -50,13 +51,17 @@ class Controller:
         self._rotations = Rotations(
             cluster, self._store, settings.chart_values("rotation"), lambda i: self._queue.wake(i)
         )
+        renderer = Renderer(settings.chart_dir, settings.helm)
+        defaults = settings.chart_values("ollama")
+        self._gpus = Gpus(cluster, self._store, renderer, defaults, lambda i: self._queue.wake(i))
         self._reconcile = Reconciler(
             cluster,
             self._store,
-            Renderer(settings.chart_dir, settings.helm),
+            renderer,
             settings.defaults(),
             self._upgrade,
             self._rotations,
+            self._gpus,
         )
         self._queue = Queue[Instance](self._work, concurrency=settings.concurrency)
         self._doubtful: set[Kind] = set()
@@ -131,6 +136,7 @@ class Controller:
         """Stop all reconciles."""
         await self._queue.close()
         await self._rotations.close()
+        self._gpus.close()
 
     async def _work(self, instance: Instance) -> bool:
         """One reconcile; then those begin that waited for it to end."""

@@ -12,8 +12,11 @@ from . import metrics
 from .cluster import Cluster
 from .core import conditions, credentials, manifests, volumes
 from .core.conditions import Phase, Stall
+from .core.gpu import has_turned
+from .core.names import OLLAMA
 from .core.objects import (
     SECRET,
+    STATEFUL_SET,
     Key,
     Object,
     Owner,
@@ -33,6 +36,7 @@ from .errors import (
     NotFoundError,
     RenderError,
 )
+from .gpu import Gpus
 from .observe import Instance, Store, selector_of
 from .render import Renderer
 from .report import Reporter
@@ -62,6 +66,7 @@ class Reconciler:
         defaults: Mapping[str, Any],
         upgrade: Upgrade,
         rotations: Rotations,
+        gpus: Gpus,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -69,6 +74,7 @@ class Reconciler:
         self._defaults = defaults
         self._upgrade = upgrade
         self._rotations = rotations
+        self._gpus = gpus
         self._reporter = Reporter(cluster, store, upgrade, renderer.version)
         self._memories: dict[Instance, Memory] = {}
 
@@ -94,6 +100,7 @@ class Reconciler:
             self._memories.pop(instance, None)
             self._upgrade.leave(instance)
             self._rotations.forget(instance)
+            self._gpus.forget(instance)
             return "settled"
         memory = self._memories.get(instance)
         if memory is None or memory.uid != uid_of(resource):
@@ -105,7 +112,8 @@ class Reconciler:
         if run.paused:
             self._upgrade.leave(instance)
         else:
-            await self._converge(run, values)
+            await self._converge(run, await self._gpus.choose(run, values))
+            await self._gpus.look_out(run, values)
             await self._rotations.carry_on(run, values)
         await self._reporter.tell(run, values)
         if run.stalls:
@@ -146,11 +154,19 @@ class Reconciler:
 
     def _must_wait(self, run: Run, actions: list[Action], observed: Mapping[Key, Object]) -> bool:
         """Whether pods would roll though nobody changed this MetisRAG, and it is not its turn."""
-        if not run.is_seen or not is_rolled_by(actions, observed):
+        turns = run.wish and self._goes_over(run, run.wish.resource, observed)
+        if turns or not run.is_seen or not is_rolled_by(actions, observed):
             self._upgrade.wait_no_more(run.instance)
             return False
         was_ready = run.before.get("phase") == Phase.READY
         return not self._upgrade.admit(run.instance, was_ready=was_ready, now=time.monotonic())
+
+    @staticmethod
+    def _goes_over(run: Run, resource: str, observed: Mapping[Key, Object]) -> bool:
+        """Whether the model server goes over from GPUs to the CPU, or back."""
+        wanted = manifests.find_component(run.desired, OLLAMA, STATEFUL_SET)
+        live = manifests.find_component(observed, OLLAMA, STATEFUL_SET)
+        return has_turned(wanted, live, resource)
 
     def _observed(self, run: Run) -> dict[Key, Object]:
         return {**run.foreign, **self._store.children(run.instance)}

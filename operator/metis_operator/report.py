@@ -11,7 +11,7 @@ import structlog
 
 from . import events, metrics
 from .cluster import Cluster
-from .core import conditions, credentials, health, manifests, names
+from .core import conditions, credentials, gpu, health, manifests, names
 from .core.conditions import Findings, Phase, Stall
 from .core.objects import METISRAG, SECRET, Key
 from .core.pods import Severity
@@ -78,6 +78,9 @@ class Reporter:
         absent = await self._absent_secrets(run, parts)
         if absent:
             parts = health.components(shape, observed, suspend=suspend, absent_secrets=absent)
+        fallback = _fallback(run)
+        if fallback:
+            parts = gpu.told(parts, fallback)
         endpoint, url = conditions.addresses(run.owner, shape, observed)
         app = next((c for c in parts if c.name == names.APP), None)
         # While nothing is carried out, what was noted stays noted.
@@ -107,6 +110,8 @@ class Reporter:
             if run.rotation is None
             else [r.status for r in run.rotation],
             rotation_waits=" ".join(r.trouble for r in run.rotation or () if r.trouble),
+            fallback=fallback,
+            extra={"gpu": run.before["gpu"]} if run.before.get("gpu") else {},
             version=str(run.before.get("operatorVersion", "")) if frozen else self._version,
         )
 
@@ -121,6 +126,13 @@ class Reporter:
             self._cluster.get(Key(SECRET, run.owner.namespace, n)) for n in brought
         )
         return {n for n, o in zip(brought, found, strict=True) if o is None}
+
+
+def _fallback(run: Run) -> str:
+    """Why the models run on the CPU although GPUs are asked for; as noted while nothing is done."""
+    if run.gpu is None:
+        return str(conditions.condition(run.before, conditions.FALLBACK).get("message", ""))
+    return gpu.words(run.gpu.state, run.wish) if run.gpu.on_cpu else ""
 
 
 def _merge_stalls(stalls: list[Stall]) -> Stall | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
 
 from . import metrics
+from .alarm import Alarm
 from .cluster import Cluster
 from .core import credentials
 from .core.conditions import Phase
@@ -23,8 +23,6 @@ from .run import Run
 log = structlog.get_logger(__name__)
 
 _AFTER_FAILURE = 1.0
-# The resync wakes everybody anyway.
-_LONGEST_TIMER = 3600.0
 
 
 class Rotations:
@@ -43,8 +41,7 @@ class Rotations:
         self._store = store
         self._rotator = Rotator(cluster)
         self._defaults = defaults
-        self._wake = wake
-        self._timers: dict[Instance, asyncio.TimerHandle] = {}
+        self._alarm = Alarm(wake)
 
     async def carry_on(self, run: Run, values: Mapping[str, Any]) -> None:
         """A few steps, where there is something to do; a failure delays it and nothing else."""
@@ -69,39 +66,21 @@ class Rotations:
             run.rotation = await self._rotator.advance(subject, known)
         except ClusterError as error:
             log.info("rotation delayed", metisrag=str(run.instance), cause=str(error))
-            self._wake_later(run.instance, _AFTER_FAILURE)
+            self._alarm.set(run.instance, _AFTER_FAILURE)
             return
         soonest = min((r.again for r in run.rotation if r.again is not None), default=None)
         if soonest is not None:
-            self._wake_later(run.instance, soonest)
+            self._alarm.set(run.instance, soonest)
 
     def forget(self, instance: Instance) -> None:
         """The MetisRAG has gone: its credentials are no longer told of."""
         metrics.forget_rotated(instance.namespace, instance.name, credentials.ALL)
-        timer = self._timers.pop(instance, None)
-        if timer is not None:
-            timer.cancel()
+        self._alarm.forget(instance)
 
     async def close(self) -> None:
         """Wake nobody any more, and close the connections to pods."""
-        for timer in self._timers.values():
-            timer.cancel()
+        self._alarm.close()
         await self._rotator.close()
-
-    def _wake_later(self, instance: Instance, seconds: float) -> None:
-        """After that time, or sooner where that was asked for before."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + min(seconds, _LONGEST_TIMER)
-        timer = self._timers.get(instance)
-        if timer is not None:
-            if timer.when() <= due:
-                return
-            timer.cancel()
-        self._timers[instance] = loop.call_at(due, self._timer_ends, instance)
-
-    def _timer_ends(self, instance: Instance) -> None:
-        del self._timers[instance]
-        self._wake(instance)
 
 
 def own_secrets(store: Store, instance: Instance) -> dict[str, Object]:

@@ -11,6 +11,7 @@ from . import events
 from .core import names
 from .core.compare import Difference
 from .core.conditions import Stall
+from .core.gpu import Decision, Wish
 from .core.objects import Key, Object, Owner, annotations_of, meta_of
 from .observe import Instance
 from .rotation_report import Report
@@ -50,6 +51,9 @@ class Run:
     acted: int = 0
     made: int = 0  # of these, objects that were missing
     rotation: Sequence[Report] | None = None
+    gpu: Decision | None = None  # None until it is made
+    gpu_turns: bool = False
+    wish: Wish | None = None  # for GPUs, where the CPU may take their place
     waits: bool = False  # for its turn in an upgrade of the operator
 
     @property

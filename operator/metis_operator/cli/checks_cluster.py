@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from ..core import conditions
 from ..core.compare import quantity
 from ..core.objects import Object, annotations_of, meta_of
 from ..core.values import brought, get, merge
@@ -122,6 +123,11 @@ def gpus(facts: Facts) -> Iterator[Finding]:
         kind = str(get(values, "ollama.gpu.resourceName", "nvidia.com/gpu"))
         count = int(get(values, "ollama.gpu.count", 1))
         most = max((_allocatable(n, kind) for n in facts.nodes), default=0)
+        fallback = conditions.condition(resource.get("status") or {}, conditions.FALLBACK)
+        if fallback:
+            what = f"{_name(resource)} asks for {count} {kind} and runs on the CPU meanwhile."
+            yield warning("gpu", what, str(fallback.get("message")))
+            continue
         if most >= count:
             yield fine("gpu", f"{_name(resource)} asks for {count} {kind}, a node has {most}")
             continue

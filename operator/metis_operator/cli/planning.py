@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from ..core import conditions, credentials, manifests, names, volumes
+from ..core import conditions, credentials, gpu, manifests, names, volumes
+from ..core.gpu import Phase, Wish
 from ..core.objects import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -29,6 +30,7 @@ from ..core.objects import (
 from ..core.plan import Action, Apply, Conflict, Keep, Prune, plan
 from ..core.values import get, merge
 from ..errors import ClusterError, ManifestError, NotFoundError
+from ..gpu import state_of
 from ..render import HelmUnavailableError, Renderer
 from ..rotation_subject import follows_of
 from . import changes as view
@@ -59,7 +61,10 @@ async def changes_of(
     owner = Owner(str(meta["name"]), str(meta["namespace"]), str(meta.get("uid") or _NO_UID))
     defaults, remarks = await _defaults(session, owner.namespace)
     values = merge(defaults, wanted.get("spec") or {})
-    desired = await _desired(owner, values)
+    # While no node has the GPUs, the operator renders without: the plan is made for what is.
+    noted, wish = state_of((live or {}).get("status") or {}), Wish.of(values, _chart_values())
+    on_cpu = noted and wish and noted.phase is Phase.CPU and noted.wish == wish.digest
+    desired = await _desired(owner, gpu.on_cpu(values) if on_cpu else values)
     observed = await _observed(session, owner, desired)
     spec = wanted.get("spec") or {}
     grown = await _gather(_of_growth(session, e) for e in volumes.growth(desired, observed))
@@ -101,6 +106,11 @@ def chart_dir() -> Path:
         if (place / "Chart.yaml").is_file():
             return place
     raise CommandError("The chart is not there.", "Set METIS_CHART_DIR to charts/stack.")
+
+
+def _chart_values() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((chart_dir() / "values.yaml").read_text("utf-8"))
+    return loaded
 
 
 async def _desired(owner: Owner, values: Mapping[str, Any]) -> dict[Key, Object]:

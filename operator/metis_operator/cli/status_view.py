@@ -58,6 +58,7 @@ def summary(resource: Object) -> dict[str, Any]:
         "endpoint": status.get("endpoint", ""),
         "url": status.get("url", ""),
         "upgrade": status.get("upgrade") or None,
+        "gpu": status.get("gpu") or None,
         "rotation": list(status.get("rotation") or ()),
     }
 

@@ -31,6 +31,8 @@ from .upgrade import MESSAGES, State
 READY, RECONCILING, STALLED = "Ready", "Reconciling", "Stalled"
 # There only while a rotation of credentials is under way.
 ROTATING = "Rotating"
+# There only while the models run on the CPU although the spec asks for GPUs.
+FALLBACK = "GPUFallback"
 # Reasons of Ready that name no trouble: it is on its way, or there.
 PROGRESSING, ALL_READY = "Progressing", "AllComponentsReady"
 
@@ -75,6 +77,8 @@ class Findings:
     """What the status tells of each credential's rotation."""
     rotation_waits: str = ""
     """Why a rotation does not go on."""
+    fallback: str = ""
+    """Why the models run on the CPU although the spec asks for GPUs."""
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -210,7 +214,8 @@ def _phase(before: Mapping[str, Any], found: Findings) -> Phase:
 def _conditions(
     before: Mapping[str, Any], found: Findings, phase: Phase, now: str
 ) -> list[dict[str, Any]]:
-    wanted = [_ready(found, phase), _reconciling(found, phase), _stalled(found), *_rotating(found)]
+    wanted = [_ready(found, phase), _reconciling(found, phase), _stalled(found)]
+    wanted += [*_rotating(found), *_on_cpu(found)]
     return [_dated(condition(before, c["type"]), c, found.generation, now) for c in wanted]
 
 
@@ -227,7 +232,8 @@ def _dated(
 
 def _ready(found: Findings, phase: Phase) -> dict[str, Any]:
     if phase is Phase.READY:
-        return _condition(READY, "True", ALL_READY, "All components are ready.")
+        but = "; the models run on the CPU, see the condition GPUFallback" if found.fallback else ""
+        return _condition(READY, "True", ALL_READY, f"All components are ready{but}.")
     if found.stall is not None:
         return _condition(READY, "False", found.stall.reason, found.stall.message)
     if phase is Phase.SUSPENDED:
@@ -269,6 +275,12 @@ def _rotating(found: Findings) -> list[dict[str, Any]]:
         return []
     what = ", ".join(str(r["component"]) for r in under_way)
     return [_condition(ROTATING, "True", str(under_way[0]["phase"]), f"Rotates {what}.")]
+
+
+def _on_cpu(found: Findings) -> list[dict[str, Any]]:
+    if not found.fallback:
+        return []
+    return [_condition(FALLBACK, "True", "NoGPU", found.fallback)]
 
 
 def _condition(kind: str, state: str, reason: str, message: str) -> dict[str, Any]:

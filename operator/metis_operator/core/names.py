@@ -18,6 +18,8 @@ LABEL_PART_OF = "app.kubernetes.io/part-of"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_JOB = "batch.kubernetes.io/job-name"
 LABEL_CREDENTIALS = f"{GROUP}/credentials"
+# On the lookout for GPUs: which ones it looks for.
+LABEL_WISH = f"{GROUP}/gpu-wish"
 
 ANNOTATION_DIGEST = f"{GROUP}/digest"
 ANNOTATION_PAUSED = f"{GROUP}/paused"

@@ -46,6 +46,17 @@ class Finding:
         object.__setattr__(self, "message", shorten(self.message))
 
 
+def scheduling(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The condition that says whether the pod was given a node; empty until there is one."""
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return next((c for c in conditions if c.get("type") == "PodScheduled"), {})
+
+
+def lacking(said: str) -> list[str]:
+    """The resources that no node has enough of, by the scheduler's message."""
+    return sorted(set(re.findall(r"Insufficient ([\w./-]+?)[.,]?(?:\s|$)", said)))
+
+
 def shorten(text: str, limit: int = _LIMIT) -> str:
     """``text`` on one line, cut in the middle where it is longer than ``limit`` characters."""
     text = " ".join(text.split())
@@ -72,7 +83,7 @@ def examine(
             Severity.TROUBLE, status.get("reason") or "PodFailed", f"{_name(pod)}: {why}"
         )
     conditions = {c.get("type"): c for c in status.get("conditions") or ()}
-    scheduled = conditions.get("PodScheduled") or {}
+    scheduled = scheduling(pod)
     if scheduled.get("status") == "False":
         return _unscheduled(pod, scheduled, list(claims), values_key)
     found = [
@@ -101,7 +112,7 @@ def _unscheduled(
         for claim in claims:
             if (claim.get("status") or {}).get("phase") != "Bound":
                 return pending_claim(claim, said)
-    resources = sorted(set(re.findall(r"Insufficient ([\w./-]+?)[.,]?(?:\s|$)", said)))
+    resources = lacking(said)
     if resources:
         return Finding(
             Severity.TROUBLE,
@@ -112,7 +123,8 @@ def _unscheduled(
     if "untolerated taint" in said:
         help_ = f"Set spec.{values_key}.tolerations, or remove the taint."
     elif "node affinity" in said or "node selector" in said:
-        help_ = f"No node has the labels asked for: check spec.{values_key}.nodeSelector."
+        where = f"spec.{values_key}.nodeSelector{_more(pod, values_key)}"
+        help_ = f"No node has the labels asked for: check {where}."
     elif condition.get("reason") == "Unschedulable":
         help_ = f"Check the nodes: kubectl describe pod {meta_of(pod).get('name')}."
     else:
@@ -240,11 +252,21 @@ def _amounts(pod: Mapping[str, Any], resources: Sequence[str]) -> str:
     return ", ".join(f"{asked[r]} {r}" if r in asked else r for r in resources)
 
 
+def _more(pod: Mapping[str, Any], values_key: str) -> str:
+    devices = any("/" in r for c in containers_of(pod.get("spec") or {}) for r in _limits(c))
+    return f" and spec.{values_key}.gpu.nodeSelector" if devices else ""
+
+
+def _limits(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (container.get("resources") or {}).get("limits") or {}
+
+
 def _advice(resources: Sequence[str], values_key: str) -> str:
     if any("/" in r for r in resources):
         return (
-            "Install the device plugin on a node that has one, "
-            f"or set spec.{values_key}.gpu.enabled to false."
+            "Install the device plugin on a node that has GPUs, or free one that another pod has; "
+            f"to run on the CPU, set spec.{values_key}.gpu.enabled to false, or, until a GPU is "
+            f"there, spec.{values_key}.gpu.fallback to cpu."
         )
     return f"Free or add capacity, or lower spec.{values_key}.resources.requests."
 

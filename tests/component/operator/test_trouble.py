@@ -71,24 +71,6 @@ def test_trouble_that_comes_and_goes_is_one_event(world: World, wait: Callable[.
     assert [e for e in world.events() if e[0] == "Warning"] == [("Warning", "CrashLoop")]
 
 
-def test_a_cluster_without_gpus(world: World, wait: Callable[..., Any]) -> None:
-    world.create({"ollama": {"gpu": {"enabled": True, "count": 2}}})
-    world.until_made()
-    container = world.get("StatefulSet", "demo-ollama")["spec"]["template"]["spec"]["containers"][0]
-    resources = container["resources"]
-    assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == "2"
-    spec = {"containers": [{"name": "ollama", "image": "i", "resources": resources}]}
-    condition = {
-        "type": "PodScheduled",
-        "status": "False",
-        "reason": "Unschedulable",
-        "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
-    }
-    world.pod("ollama", spec, {"phase": "Pending", "conditions": [condition]})
-    wait(lambda: world.component("ollama")["reason"] == "Unschedulable")
-    assert "no node offers 2 nvidia.com/gpu" in world.component("ollama")["message"]
-
-
 def test_a_secret_of_the_user_s_that_is_not_there(world: World, wait: Callable[..., Any]) -> None:
     world.create({"auth": {"existingSecret": "my-keys"}})
     world.until_phase("Degraded")
