@@ -1,0 +1,168 @@
+"""From an installation to Ready on the tests' kind cluster, beside kubectl of the same manifests.
+
+Images and models are on the node. The ways take turns, each in a fresh namespace, and all end when
+the app's pod is ready, which needs everything else. ``METIS_BENCH_RUNS`` is the number of turns.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+
+from hack import cluster as kind
+from hack import install
+from tests.bench.rows import Row, compare
+from tests.e2e.conftest import ROOT, Cluster
+
+RUNS = int(os.environ.get("METIS_BENCH_RUNS", "3"))
+NAMESPACE, OPERATOR, NAME = "bench-chart", "bench-chart-op", "quick"
+PEER = "kubectl apply of the same manifests"
+GENERATED = ("auth", "mem0-key", "metis-db", "mem0-db")
+
+
+def rows() -> Iterator[Row]:
+    """All rows of the group."""
+    cluster = _cluster()
+    took: dict[str, list[float]] = {"kubectl": [], "helm": [], "cr": [], "umbrella": []}
+    manifests, secrets = _manifests(cluster)
+    ways: dict[str, Callable[[], None]] = {
+        "kubectl": lambda: cluster.kubectl("apply", "-f", "-", stdin=secrets + manifests) and None,
+        "helm": lambda: _helm(cluster),
+    }
+    for _ in range(RUNS):
+        for way, begin in ways.items():
+            took[way].append(_timed(cluster, begin))
+        took["umbrella"].append(_timed(cluster, lambda: _umbrella(cluster), clean=_uninstall))
+    with _operator(cluster):
+        for _ in range(RUNS):
+            took["cr"].append(_timed(cluster, lambda: cluster.metisrag(NAMESPACE, NAME, {})))
+            took["kubectl"].append(_timed(cluster, ways["kubectl"]))
+    told = ", ".join(f"{way} {[round(t, 1) for t in times]}" for way, times in took.items())
+    for way, what in (("helm", "helm install, alone"), ("cr", "a MetisRAG, the operator running")):
+        yield compare(
+            row=f"{what}: to Ready",
+            unit="s",
+            ours=took[way],
+            peer_name=PEER,
+            peer=took["kubectl"],
+            better="lower",
+            at_most=1.15,
+            note=f"medians of {RUNS} turns; all: {told}",
+        )
+    peer = sorted(took["kubectl"])[len(took["kubectl"]) // 2]
+    yield compare(
+        row="umbrella with a fresh operator: to Ready",
+        unit="s",
+        ours=took["umbrella"],
+        peer_name=f"{PEER}, and 10 s",
+        peer=[peer + 10.0],
+        better="lower",
+        at_most=1.0,
+    )
+
+
+def _timed(
+    cluster: Cluster,
+    begin: Callable[[], None],
+    clean: Callable[[Cluster], None] | None = None,
+) -> float:
+    """Seconds from ``begin`` until the app is ready, in a fresh namespace."""
+    cluster.namespace(NAMESPACE)
+    try:
+        began = time.monotonic()
+        begin()
+        app = f"deployment/{NAME}-app"
+        cluster.kubectl("wait", "-n", NAMESPACE, "--for=create", app, "--timeout=60s")
+        cluster.kubectl(
+            "wait", "-n", NAMESPACE, "--for=condition=Available", app, "--timeout=240s", timeout=250
+        )
+        return time.monotonic() - began
+    finally:
+        if clean:
+            clean(cluster)
+        cluster.drop_namespace(NAMESPACE)
+
+
+def _values(cluster: Cluster) -> dict[str, Any]:
+    return {**cluster.small, "credentials": {"image": cluster.operator_image}}
+
+
+def _manifests(cluster: Cluster) -> tuple[str, str]:
+    """What the chart renders for Helm alone without its hooks, and the Secrets that those make."""
+    values = yaml.safe_dump(_values(cluster))
+    rendered = cluster.helm(
+        "template", NAME, str(ROOT / "charts/stack"), "-n", NAMESPACE, "--no-hooks", "-f", "-",
+        stdin=values,
+    )  # fmt: skip
+    cluster.namespace(NAMESPACE)
+    try:
+        _helm(cluster)
+        found = [cluster.get("secret", f"{NAME}-{s}", "-n", NAMESPACE) for s in GENERATED]
+    finally:
+        cluster.drop_namespace(NAMESPACE)
+    kept = [
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                key: secret["metadata"][key]
+                for key in ("name", "namespace", "labels", "annotations")
+                if key in secret["metadata"]
+            },
+            "data": secret["data"],
+        }
+        for secret in found
+    ]
+    return rendered, yaml.safe_dump_all(kept, explicit_start=True) + "---\n"
+
+
+def _helm(cluster: Cluster) -> None:
+    cluster.helm(
+        "install", NAME, str(ROOT / "charts/stack"), "-n", NAMESPACE, "-f", "-",
+        stdin=yaml.safe_dump(_values(cluster)),
+    )  # fmt: skip
+
+
+def _umbrella(cluster: Cluster) -> None:
+    values = {"operator": {"image": cluster.operator_image, "defaults": cluster.small}}
+    cluster.helm(
+        "install", NAME, str(ROOT), "-n", NAMESPACE, "-f", "-", stdin=yaml.safe_dump(values)
+    )
+
+
+def _uninstall(cluster: Cluster) -> None:
+    cluster.helm("uninstall", NAME, "-n", NAMESPACE, "--ignore-not-found", "--wait")
+
+
+def _cluster() -> Cluster:
+    command = [sys.executable, "-m", "hack", "cluster", "up", "--name", kind.TESTS]
+    subprocess.run(command, check=True, cwd=ROOT)
+    kubeconfig = kind.named(kind.TESTS).kubeconfig
+    assert kubeconfig is not None
+    return Cluster(kubeconfig, "", install.small_spec(), install.operator_image())
+
+
+@contextmanager
+def _operator(cluster: Cluster) -> Iterator[None]:
+    """A running operator."""
+    values = {
+        "operator": {"image": cluster.operator_image, "defaults": cluster.small},
+        "instance": {"create": False},
+    }
+    cluster.namespace(OPERATOR)
+    cluster.helm(
+        "install", "bench", str(ROOT), "-n", OPERATOR, "--wait", "--timeout", "3m", "-f", "-",
+        stdin=yaml.safe_dump(values),
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        cluster.helm("uninstall", "bench", "-n", OPERATOR, "--wait")
+        cluster.drop_namespace(OPERATOR)
