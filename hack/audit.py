@@ -41,7 +41,7 @@ def node_config() -> dict[str, Any]:
         "audit-log-maxsize": "100",
         "audit-log-maxbackup": "2",
     }
-    volumes = [
+    volumes: list[dict[str, Any]] = [
         {"name": "audit-policy", "path": _POLICY, "type": "File", "readOnly": True},
         {"name": "audit-log", "path": "/var/log/kubernetes", "type": "DirectoryOrCreate"},
     ]
