@@ -86,8 +86,8 @@ def against_sql(world: World) -> Row:
         peer=sql,
         better="lower",
         at_most=1.2,
-        reason="beside the embedding (four fifths of it), mem0ai asks for 60 candidates by meaning "
-        "and 60 by words, 2.2 ms, and ranks them; HTTP and reading the records take the rest",
+        reason="beside the embedding, mem0ai always asks for 60 candidates by meaning and 60 by "
+        "words and ranks them; whether own writes wait, HTTP and reading the records are the rest",
     )
 
 
