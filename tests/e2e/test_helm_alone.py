@@ -82,8 +82,8 @@ def solo(cluster: Any, egress: Watch) -> Iterator[str]:
     for limit in (QUOTA, LIMITS):
         cluster.kubectl("create", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(limit))
     cluster.helm(
-        "install", "solo", str(ROOT), "-n", NAMESPACE, "--wait", "--timeout", "4m",
-        "-f", "-", stdin=values(cluster), timeout=270,
+        "install", "solo", str(ROOT), "-n", NAMESPACE, "--wait", "--timeout", "9m",
+        "-f", "-", stdin=values(cluster), timeout=570,
     )  # fmt: skip
     yield NAMESPACE
     cluster.drop_namespace(NAMESPACE)
@@ -110,10 +110,11 @@ def test_no_container_depends_on_the_defaults_of_a_limit_range(cluster: Any, sol
     assert "memory" not in filled_in["ollama"]
 
 
+@pytest.mark.timeout(700)
 def test_helm_test_uses_the_instance_as_a_user_does_and_leaves_nothing(
     cluster: Any, solo: str
 ) -> None:
-    said = cluster.helm("test", "solo", "-n", solo, "--timeout", "4m")
+    said = cluster.helm("test", "solo", "-n", solo, "--timeout", "10m", timeout=630)
     assert "Succeeded" in said
     assert not cluster.items("pods", "-n", solo, "-l", "app.kubernetes.io/component=test")
     with cluster.app(solo, "solo") as client:
@@ -122,6 +123,7 @@ def test_helm_test_uses_the_instance_as_a_user_does_and_leaves_nothing(
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1500)
 def test_helm_test_fails_without_the_memory_server_and_says_so(cluster: Any, solo: str) -> None:
     mem0 = ("deployment/solo-mem0", "-n", solo)
     cluster.kubectl("scale", *mem0, "--replicas=0")
@@ -129,7 +131,7 @@ def test_helm_test_fails_without_the_memory_server_and_says_so(cluster: Any, sol
     try:
         cluster.wait_for(lambda: not cluster.items(*gone), 90, lambda: str(cluster.items(*gone)))
         with pytest.raises(Exception, match="solo-test failed"):
-            cluster.helm("test", "solo", "-n", solo, "--timeout", "4m")
+            cluster.helm("test", "solo", "-n", solo, "--timeout", "10m", timeout=630)
         said = cluster.kubectl("logs", "solo-test", "-n", solo)
         assert "remember: the memory server has not taken" in said
         with cluster.app(solo, "solo") as client:
@@ -138,7 +140,7 @@ def test_helm_test_fails_without_the_memory_server_and_says_so(cluster: Any, sol
     finally:
         cluster.kubectl("scale", *mem0, "--replicas=1")
         cluster.kubectl("rollout", "status", *mem0, "--timeout=2m", timeout=150)
-    cluster.helm("test", "solo", "-n", solo, "--timeout", "4m")
+    cluster.helm("test", "solo", "-n", solo, "--timeout", "10m", timeout=630)
 
 
 def test_nobody_speaks_outside_the_cluster(cluster: Any, solo: str, egress: Watch) -> None:
