@@ -56,8 +56,8 @@ def sql(cluster: Any, database: str, *commands: str, within: str = "postgres") -
     output = ""
     for command in commands:
         output = cluster.kubectl(
-            "exec", "-n", THEIRS, pod, "--", "psql", "-U", "postgres", "-d", within, "-XAtq",
-            "-v", "ON_ERROR_STOP=1", "-c", command,
+            "exec", "-i", "-n", THEIRS, pod, "--", "psql", "-U", "postgres", "-d", within, "-XAtq",
+            "-v", "ON_ERROR_STOP=1", stdin=command,  # which holds passwords, unlike command lines
         )  # fmt: skip
     return str(output).strip()
 
