@@ -140,7 +140,7 @@ def _components(status: Mapping[str, Any]) -> list[Node]:
             cells=[
                 str(c.get("name")),
                 f"{c.get('readyReplicas', 0)}/{c.get('replicas', 0)}",
-                "" if mark == "good" else str(c.get("reason") or ""),
+                "" if mark == "good" and not c.get("message") else str(c.get("reason") or ""),
             ],
             mark=mark,
             note=str(c.get("message") or ""),

@@ -99,6 +99,16 @@ def test_a_whole_cluster_has_no_fault() -> None:
     assert verdict(everything) == "No trouble found."
 
 
+def test_models_that_run_on_the_cpu_meanwhile_are_no_fault_and_are_said() -> None:
+    resource = metisrag({"ollama": {"gpu": {"enabled": True, "fallback": "cpu"}}})
+    told = {"type": "GPUFallback", "status": "True", "reason": "NoGPU", "message": "free a GPU"}
+    resource["status"]["conditions"].append(told)
+    facts = replace(WHOLE, resources=[resource])
+    assert "gpu" not in found(facts)
+    said = found(facts, Severity.WARNING)["gpu"]
+    assert said == "ns/demo asks for 1 nvidia.com/gpu and runs on the CPU meanwhile. | free a GPU"
+
+
 def test_it_works_without_anything_installed() -> None:
     bare = replace(WHOLE, crd=None, operators=[], resources=[], leases={}, defaults={})
     assert set(found(bare)) == {"crd", "operator"}

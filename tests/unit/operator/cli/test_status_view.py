@@ -90,6 +90,13 @@ def test_trouble_comes_first_then_what_waits_then_what_is_well() -> None:
     ]
 
 
+def test_what_runs_otherwise_than_asked_for_is_said_though_it_is_ready() -> None:
+    ollama = component("ollama") | {"reason": "GPUFallback", "message": "on the CPU, for now"}
+    said = "\n".join(shown(resource("Ready", "AllComponentsReady", component("app"), ollama)))
+    assert "GPUFallback" in said
+    assert "on the CPU, for now" in said
+
+
 def test_of_several_those_in_trouble_come_first_and_alone_are_shown_whole() -> None:
     bad = resource("Degraded", "CrashLoop", component("app", "CrashLoop"), name="bad")
     found = shown(resource(), resource(name="other"), bad, whole=False)
