@@ -1,8 +1,9 @@
 """``python -m app.prepare``: wait for what the app needs and migrate its database.
 
 Runs before the app, in an init container or by hand. What it waits for stands on stderr, at once
-and then every ten seconds. The database and the model servers are waited for as long as it takes;
-Mem0 for a minute, because the app works without it.
+and then every ten seconds. The database is waited for as long as it takes; Mem0 for a minute,
+because the app works without it. The model servers are not: the app runs without them, gets no
+traffic, and says at /api/ready which model is missing.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from app.errors import AppError, ConfigurationError, DatabaseUnavailableError
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-    from app.core.config import Settings
-
 POLL_SECONDS = 0.5
 SAY_EVERY = 10.0
 MEM0_SECONDS = 60.0
@@ -41,9 +40,6 @@ def main() -> int:
         wait_for("metis-postgres", lambda: _database(lambda: migrate(settings)))
         say(f"metis-postgres: schema {newest_revision()}")
         asked = partial(_answers, trusted=trust(settings))
-        for url in _model_servers(settings):
-            wait_for("the model server", partial(asked, url, refusals=True))
-            say(f"the model server at {url} answers")
         if settings.use_mem0:
             mem0 = f"{settings.mem0_endpoint}/ready"
             ready = wait_for("Mem0", partial(asked, mem0), MEM0_SECONDS)
@@ -104,26 +100,13 @@ def _database(migrate: Callable[[], None]) -> str | None:
     return None
 
 
-def _model_servers(settings: Settings) -> list[str]:
-    """What to ask of the model servers: addresses that load no model."""
-    kinds = {settings.llm_provider_type, settings.embedding_provider_type} - {""}
-    urls = [f"{settings.ollama_base_url}/api/version"] if "ollama" in kinds else []
-    if "openai" in kinds:
-        bases = {settings.openai_base_url} if settings.llm_provider_type == "openai" else set()
-        if (settings.embedding_provider_type or settings.llm_provider_type) == "openai":
-            bases.add(settings.openai_embedding_base_url or settings.openai_base_url)
-        urls += [f"{base}/models" for base in sorted(bases)]
-    return urls
-
-
-def _answers(url: str, *, trusted: SSLContext, refusals: bool = False) -> str | None:
-    """None when ``url`` answers well; with ``refusals`` a 4xx will do, for we show no key."""
+def _answers(url: str, *, trusted: SSLContext) -> str | None:
+    """None when ``url`` answers well."""
     try:
         response = httpx.get(url, timeout=3.0, trust_env=False, verify=trusted)
     except httpx.HTTPError as error:
         return f"{url}: {type(error).__name__}: {error}"
-    fine = response.is_success or (refusals and response.is_client_error)
-    return None if fine else f"{url}: answers {response.status_code}"
+    return None if response.is_success else f"{url}: answers {response.status_code}"
 
 
 if __name__ == "__main__":

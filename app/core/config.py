@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     llm_provider_type: Literal["ollama", "openai"] = "ollama"
     embedding_provider_type: Literal["", "ollama", "openai"] = ""
     ollama_base_url: str = "http://localhost:11434"
+    ollama_pods: str = Field("", pattern=r"^([^:/]+:[0-9]+)?$")
+    ollama_ready_pods: str = Field("", pattern=r"^([^:/]+:[0-9]+)?$")
     openai_base_url: str = ""
     openai_embedding_base_url: str = ""
     openai_api_key: str | None = Field(None, repr=False)

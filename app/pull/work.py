@@ -118,7 +118,7 @@ class Puller:
             return 0.0  # It was pulled: see whether it is there.
         if space.refusal(self._stream.total, self._wish.volume):
             return NEVER_FITS
-        longest = min(LONGEST, FIRST * 2 ** min(failures, 16))
+        longest = min(LONGEST, FIRST * 2.0 ** min(failures, 16))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311  so that not all come at once
 
 

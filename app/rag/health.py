@@ -13,10 +13,12 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core.config import Settings
 from app.db.session import AsyncSessionLocal
-from app.errors import AppError
+from app.errors import AppError, ModelServerError
+from app.rag import ollama_pods
 from app.rag.memory import UserMemory
 from app.rag.model_server import ModelServer
 from app.rag.models import ModelServers
+from app.rag.ollama import Ollama
 
 LIMIT = 3.0
 """Seconds that one check may take."""
@@ -89,10 +91,32 @@ class Health:
             (self._settings.default_model, self._servers.chat),
             (self._settings.default_embedding_model, self._servers.embedding),
         ]
-        lacking = [await _lack(server, model) for model, server in wanted]
+        try:
+            lacking = [await _lack(server, model) for model, server in wanted]
+        except ModelServerError:
+            # None gets requests before it has its models: those that run say which one is missing.
+            told = await self._lacking_on(self._settings.ollama_pods)
+            if not told:
+                raise
+            return Component("error", told)
+        if not any(lacking):
+            lacking = [await self._lacking_on(self._settings.ollama_ready_pods)]
         if any(lacking):
             return Component("error", "; ".join(one for one in lacking if one))
         return Component("ok", ", ".join(model for model, _ in wanted))
+
+    async def _lacking_on(self, place: str) -> str:
+        """The models that one of the Ollamas at ``place`` lacks; empty without a place."""
+        settings, servers = self._settings, self._servers
+        wanted = [
+            model
+            for model, server in (
+                (settings.default_model, servers.chat),
+                (settings.default_embedding_model, servers.embedding),
+            )
+            if isinstance(server, Ollama)
+        ]
+        return await ollama_pods.lacking(place, wanted) if place and wanted else ""
 
     async def _mem0(self) -> Component:
         status, detail = await self._memory.state()

@@ -1,4 +1,4 @@
-"""Ollama's HTTP API: version, models, embeddings, chat. The only module that speaks it."""
+"""Ollama's HTTP API: version, models, embeddings, chat. What brings models is in app.pull."""
 
 from __future__ import annotations
 

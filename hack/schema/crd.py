@@ -193,8 +193,17 @@ def _status() -> Schema:
         {
             "name": _text("Name of the model."),
             "ready": {"type": "boolean", "description": "Whether the model can be used."},
+            "state": _text(
+                "Waiting, Pulling, Verifying, Failed (and trying again) or Ready.",
+                enum=["Waiting", "Pulling", "Verifying", "Failed", "Ready"],
+            ),
             "percent": _whole("How much of it has been pulled.", minimum=0, maximum=100),
-            "message": _text("What it waits for, for a person."),
+            "size": _whole(
+                "Bytes of those of its layers whose pull has begun, on all servers.", format="int64"
+            ),
+            "bytesPerSecond": _whole("Bytes pulled in a second, of late.", format="int64"),
+            "etaSeconds": _whole("Seconds left, at that rate.", format="int64"),
+            "message": _text("What it waits for, or why it cannot be pulled, for a person."),
         },
         ["name"],
     )

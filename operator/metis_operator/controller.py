@@ -25,6 +25,7 @@ from .core.values import get
 from .errors import ClusterError, NotFoundError
 from .gpu import Gpus
 from .observe import WATCHED, Instance, Store, pack, selector_of
+from .pulls import Pulls
 from .reconcile import Reconciler
 from .render import Renderer
 from .rotations import Rotations
@@ -54,6 +55,7 @@ class Controller:
         renderer = Renderer(settings.chart_dir, settings.helm)
         defaults = settings.chart_values("ollama")
         self._gpus = Gpus(cluster, self._store, renderer, defaults, lambda i: self._queue.wake(i))
+        self._pulls = Pulls(cluster, self._store, lambda i: self._queue.wake(i))
         self._reconcile = Reconciler(
             cluster,
             self._store,
@@ -62,6 +64,7 @@ class Controller:
             self._upgrade,
             self._rotations,
             self._gpus,
+            self._pulls,
         )
         self._queue = Queue[Instance](self._work, concurrency=settings.concurrency)
         self._doubtful: set[Kind] = set()
@@ -137,6 +140,7 @@ class Controller:
         await self._queue.close()
         await self._rotations.close()
         self._gpus.close()
+        await self._pulls.close()
 
     async def _work(self, instance: Instance) -> bool:
         """One reconcile; then those begin that waited for it to end."""

@@ -38,6 +38,7 @@ from .errors import (
 )
 from .gpu import Gpus
 from .observe import Instance, Store, selector_of
+from .pulls import Pulls
 from .render import Renderer
 from .report import Reporter
 from .rotation_subject import follows_of
@@ -67,6 +68,7 @@ class Reconciler:
         upgrade: Upgrade,
         rotations: Rotations,
         gpus: Gpus,
+        pulls: Pulls,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -75,6 +77,7 @@ class Reconciler:
         self._upgrade = upgrade
         self._rotations = rotations
         self._gpus = gpus
+        self._pulls = pulls
         self._reporter = Reporter(cluster, store, upgrade, renderer.version)
         self._memories: dict[Instance, Memory] = {}
 
@@ -101,6 +104,7 @@ class Reconciler:
             self._upgrade.leave(instance)
             self._rotations.forget(instance)
             self._gpus.forget(instance)
+            self._pulls.forget(instance)
             return "settled"
         memory = self._memories.get(instance)
         if memory is None or memory.uid != uid_of(resource):
@@ -115,6 +119,7 @@ class Reconciler:
             await self._converge(run, await self._gpus.choose(run, values))
             await self._gpus.look_out(run, values)
             await self._rotations.carry_on(run, values)
+            await self._pulls.look(run)
         await self._reporter.tell(run, values)
         if run.stalls:
             return "stalled" if self._worth_retrying(run) else "settled"

@@ -9,9 +9,9 @@ from typing import Any
 
 import structlog
 
-from . import events, metrics
+from . import events, metrics, pulls
 from .cluster import Cluster
-from .core import conditions, credentials, gpu, health, manifests, names
+from .core import conditions, credentials, gpu, health, manifests, models, names
 from .core.conditions import Findings, Phase, Stall
 from .core.objects import METISRAG, SECRET, Key
 from .core.pods import Severity
@@ -81,6 +81,9 @@ class Reporter:
         fallback = _fallback(run)
         if fallback:
             parts = gpu.told(parts, fallback)
+        served = any(c.ready for c in parts if c.name == names.OLLAMA)
+        told = pulls.entries(run, observed, served=served)
+        parts = models.explained(parts, told)
         endpoint, url = conditions.addresses(run.owner, shape, observed)
         app = next((c for c in parts if c.name == names.APP), None)
         # While nothing is carried out, what was noted stays noted.
@@ -97,6 +100,7 @@ class Reporter:
             paused=run.paused,
             endpoint=endpoint or str(run.before.get("endpoint", "")),
             url=url,
+            models=told,
             model=conditions.model_of(shape) or str(run.before.get("model", "")),
             replicas=app.replicas if app else 0,
             selector=names.selector_string(run.owner.name, names.APP),

@@ -33,6 +33,8 @@ class Memory:
     refusals: Refusals = field(default_factory=Refusals)
     # Objects of names that we want, and that are not ours.
     in_the_way: set[Key] = field(default_factory=set)
+    # When the progress of models was last told (monotonic seconds).
+    models_told: float = float("-inf")
     # The generation that is on its way to Ready, and when it was first seen.
     changed: tuple[int, float] | None = None
 
@@ -54,6 +56,8 @@ class Run:
     gpu: Decision | None = None  # None until it is made
     gpu_turns: bool = False
     wish: Wish | None = None  # for GPUs, where the CPU may take their place
+    pulls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What the pod that pulls a model tells of it."""
     waits: bool = False  # for its turn in an upgrade of the operator
 
     @property

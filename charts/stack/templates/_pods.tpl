@@ -248,7 +248,10 @@ spec:
       storage: {{ $part.values.storage.size }}
 {{- end -}}
 
-{{/* "stack.statefulSet": the part's StatefulSet, with one claim named .claim. */}}
+{{/*
+"stack.statefulSet": the part's StatefulSet, of .values.replicas pods (1 where it has no such value),
+each with a claim named .claim; without one its pods mount a volume of their own choice.
+*/}}
 {{- define "stack.statefulSet" -}}
 apiVersion: apps/v1
 kind: StatefulSet
@@ -257,7 +260,7 @@ metadata:
   {{- $own := hasKey . "database" | ternary (dict "metisrag.dev/service-port" (toString .values.service.port)) dict }}
   {{- include "stack.metadata" (list .root .component $own) | nindent 2 }}
 spec:
-  replicas: {{ ternary 0 1 .root.Values.suspend }}
+  replicas: {{ ternary 0 (get .values "replicas" | default (hasKey .values "replicas" | ternary 0 1)) .root.Values.suspend }}
   serviceName: {{ include "stack.name" (list .root .component) }}
   podManagementPolicy: Parallel
   updateStrategy: {type: RollingUpdate}
@@ -269,8 +272,10 @@ spec:
       {{- include "stack.selectorLabels" (list .root .component) | nindent 6 }}
   template:
     {{- include "stack.podTemplate" . | nindent 4 }}
+  {{- with .claim }}
   volumeClaimTemplates:
-    - {{ include "stack.volumeClaim" (list . .claim) | nindent 6 | trim }}
+    - {{ include "stack.volumeClaim" (list $ .) | nindent 6 | trim }}
+  {{- end }}
 {{- end -}}
 
 {{/* "stack.deployment": the part's Deployment. A new pod is ready before an old one goes. */}}
@@ -294,8 +299,9 @@ spec:
 {{- end -}}
 
 {{/*
-"stack.httpProbes" (dict alive ready [tls]): probes over HTTP, or HTTPS, on port "http".
-A start may take as long as 5 minutes before the container counts as failed.
+"stack.httpProbes" (dict alive ready readyCommand [tls]): probes over HTTP, or HTTPS, on port "http",
+readiness where wished by a command. A start may take as long as 5 minutes before the container
+counts as failed.
 */}}
 {{- define "stack.httpProbes" -}}
 {{- $scheme := empty .tls | ternary "" ", scheme: HTTPS" -}}
@@ -310,7 +316,12 @@ livenessProbe:
   timeoutSeconds: 10
   failureThreshold: 3
 readinessProbe:
+  {{- if .readyCommand }}
+  exec:
+    command: {{ toJson .readyCommand }}
+  {{- else }}
   httpGet: {path: {{ .ready }}, port: http{{ $scheme }}}
+  {{- end }}
   periodSeconds: 3
   timeoutSeconds: 5
   failureThreshold: 2

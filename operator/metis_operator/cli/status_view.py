@@ -23,6 +23,7 @@ _PASSING = frozenset(
         "Scheduling",
         "Suspending",
         "Recreating",
+        "PullingModels",
     }
 )
 # Reasons that are trouble or not, as the whole MetisRAG says.

@@ -28,6 +28,9 @@ from .objects import (
 from .pods import Severity, shorten
 from .upgrade import MESSAGES, State
 
+# Reasons of a component on its way that say too little without their message.
+_TELLING = frozenset({"NotReady", "PullingModels"})
+
 READY, RECONCILING, STALLED = "Ready", "Reconciling", "Stalled"
 # There only while a rotation of credentials is under way.
 ROTATING = "Rotating"
@@ -69,6 +72,8 @@ class Findings:
     endpoint: str = ""
     url: str = ""
     model: str = ""
+    models: Sequence[Mapping[str, Any]] = ()
+    """What the status tells of each model."""
     replicas: int = 0
     selector: str = ""
     upgrade: State | None = None
@@ -101,6 +106,7 @@ def status(before: Mapping[str, Any], found: Findings, now: str) -> dict[str, An
         "endpoint": found.endpoint,
         "url": found.url,
         "model": found.model,
+        "models": [dict(m) for m in found.models],
         "selector": found.selector,
         "rotation": [dict(r) for r in found.rotation],
         "operatorVersion": found.version,
@@ -304,7 +310,7 @@ def _summary(components: Sequence[Component]) -> str:
     said += [f"{c.name}: {c.message.rstrip('.')}." for c in troubled]
     waiting = [
         # A probe that fails may pass or not: whoever waits for it wants to know which.
-        f"{c.name} ({c.message.rstrip('.') if c.reason == 'NotReady' else c.reason})"
+        f"{c.name} ({c.message.rstrip('.') if c.reason in _TELLING else c.reason})"
         for c in missing
         if c.severity is not Severity.TROUBLE
     ]

@@ -149,10 +149,13 @@ def _why(
 
 
 def _with_dependencies(component: Component, states: Mapping[str, Component]) -> Component:
-    """While an init container runs, say which component it is waiting for."""
-    if component.reason != "Initializing":
+    """While an init container runs, or a probe fails, say which component it is waiting for."""
+    if component.reason not in ("Initializing", "NotReady"):
         return component
-    waits = [d for d in names.DEPENDENCIES.get(component.name, ()) if not _is_up(states.get(d))]
+    needs = names.DEPENDENCIES.get(component.name, ())
+    if component.reason == "NotReady":
+        needs = tuple(n for n in needs if n not in names.OPTIONAL)
+    waits = [d for d in needs if not _is_up(states.get(d))]
     if not waits:
         return component
     return _judged(

@@ -23,6 +23,8 @@ LABEL_WISH = f"{GROUP}/gpu-wish"
 
 ANNOTATION_DIGEST = f"{GROUP}/digest"
 ANNOTATION_PAUSED = f"{GROUP}/paused"
+# On a Job: the model that it pulls.
+ANNOTATION_MODEL = f"{GROUP}/model"
 ANNOTATION_CRD_VERSION = f"{GROUP}/crd-version"
 # On a MetisRAG: ROTATE_PREFIX/COMPONENT asks for a rotation, once for each value that it takes;
 # a value that ends in REVOKE_NOW is in a hurry.
@@ -43,11 +45,13 @@ OLLAMA = "ollama"
 METIS_POSTGRES = "metis-postgres"
 MEM0_POSTGRES = "mem0-postgres"
 
-# What a component's init container waits for; the memory server is optional to the app.
+# What a component waits for when it starts.
 DEPENDENCIES: dict[str, tuple[str, ...]] = {
     APP: (METIS_POSTGRES, OLLAMA, MEM0),
     MEM0: (MEM0_POSTGRES,),
 }
+# What others do without once they run.
+OPTIONAL = frozenset({MEM0})
 
 
 def selector_labels(instance: str, component: str) -> dict[str, str]:

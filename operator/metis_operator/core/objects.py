@@ -66,7 +66,7 @@ STATEFUL_SET = Kind("apps", "v1", "StatefulSet", "statefulsets", order=1)
 EVENT = Kind("", "v1", "Event", "events")
 LEASE = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 CRON_JOB = Kind("batch", "v1", "CronJob", "cronjobs")
-JOB = Kind("batch", "v1", "Job", "jobs")
+JOB = Kind("batch", "v1", "Job", "jobs", order=2)
 
 METISRAG = Kind(names.GROUP, names.VERSION, names.KIND, names.PLURAL)
 CRD = Kind(
@@ -90,6 +90,7 @@ RENDERED = (
     DISRUPTION_BUDGET,
     DEPLOYMENT,
     STATEFUL_SET,
+    JOB,
 )
 # What is only looked at, to tell how the stack is.
 OBSERVED = (POD, PVC)

@@ -51,6 +51,7 @@ CHILDREN = (
     "NetworkPolicy",
     "Deployment",
     "StatefulSet",
+    "Job",
 )
 
 

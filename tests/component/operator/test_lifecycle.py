@@ -11,12 +11,13 @@ import pytest
 from tests.component.operator.world import World
 
 EVERYTHING = {
-    "ServiceAccount": 5,
-    "ConfigMap": 4,
-    "Service": 5,
-    "NetworkPolicy": 7,
+    "ServiceAccount": 6,
+    "ConfigMap": 5,
+    "Service": 6,
+    "NetworkPolicy": 8,
     "Deployment": 2,
     "StatefulSet": 3,
+    "Job": 2,
 }
 
 

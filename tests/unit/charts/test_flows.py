@@ -19,7 +19,7 @@ from tests.unit.charts.policies import End, Pod, allowed, isolated
 APP, MEM0, OLLAMA = "app", "mem0", "ollama"
 METIS_DB, MEM0_DB = "metis-postgres", "mem0-postgres"
 PARTS = {APP: 8000, MEM0: 8050, OLLAMA: 11434, METIS_DB: 5432, MEM0_DB: 5432}
-JOBS = ("rotation", "rotator", "credentials", "test")
+JOBS = ("rotation", "rotator", "credentials", "test", "pull")
 KEYS = {
     APP: "app",
     MEM0: "mem0",
@@ -82,8 +82,10 @@ def needed(values: dict[str, Any]) -> set[Flow]:
     }  # fmt: skip
     flows = {f for f in flows if f.target not in _brought(values)}
     unlimited = [*TALKS_TO_THE_API_SERVER]
-    if not value("ollama.preload.image") and OLLAMA not in _brought(values):
+    pulls = value("ollama.pull", {}).get("enabled", True) and not value("ollama.preload.image")
+    if pulls and OLLAMA not in _brought(values):
         unlimited.append(OLLAMA)  # it pulls from a registry, which may be anywhere
+        flows |= {Flow("pull", OLLAMA, 11434), Flow("operator", "pull", 8080)}
     published = [APP]  # by an Ingress or a Gateway, whose pods may be anywhere
     published += [
         part for part in PARTS if value(f"{KEYS[part]}.service.type", "ClusterIP") != "ClusterIP"
@@ -96,7 +98,7 @@ def needed(values: dict[str, Any]) -> set[Flow]:
         flows |= {Flow(who, o, port) for o in OTHERS}
     if value("metisPostgres.cloudNativePG.cluster"):
         flows.add(Flow(APP, "cluster", 5432))
-    asks_names = [APP, MEM0, "rotation", "test"]
+    asks_names = [APP, MEM0, "rotation", "test", "pull"]
     for who, via in itertools.product(asks_names, ("TCP", "UDP")):
         flows |= {Flow(who, o, p, via) for o, end in OTHERS.items() for p in (53, 5353)
                   if isinstance(end, Pod) or o == "dns on the node"}  # fmt: skip
@@ -158,7 +160,7 @@ def _instance(rendered: Any) -> dict[str, Pod]:
             for port in container.get("ports", [])
         }
         component = labels["app.kubernetes.io/component"]
-        assert component not in pods, name
+        assert component not in pods or component == "pull", name
         pods[component] = Pod(component, labels, named_ports=ports)
     made = ["rotation"] if {METIS_DB, MEM0_DB} & set(pods) else []
     pods |= {job: Pod(job, _labels(job)) for job in (*made, "test")}

@@ -24,7 +24,7 @@ ROWS = {
         ("pg_isready", 10, 5, 5),
         {"/var/lib/postgresql/data", "/var/run/postgresql", "/dev/shm"},  # noqa: S108
     ),
-    "ollama": ("StatefulSet", 11434, None, ("/api/version", 30, 10, 3), {"/models"}),
+    "ollama": ("StatefulSet", 11434, {"memory": "32Gi"}, ("/api/version", 30, 10, 3), {"/models"}),
     "mem0-postgres": (
         "StatefulSet",
         5432,
@@ -40,7 +40,7 @@ ROWS = {
         {"/app/data"},
     ),
 }
-READY = {"app": "/api/ready", "mem0": "/ready", "ollama": "/api/version"}
+READY = {"app": "/api/ready", "mem0": "/ready", "ollama": "sh"}
 
 
 def _container(rendered, component):
@@ -197,17 +197,6 @@ def test_the_deletion_policy_reaches_the_claims(stack, policy):
     for workload in stack({"deletionPolicy": policy}).kinds("StatefulSet"):
         retention = workload["spec"]["persistentVolumeClaimRetentionPolicy"]
         assert retention == {"whenDeleted": policy, "whenScaled": "Retain"}
-
-
-def test_models_are_pulled_or_brought_along(stack):
-    pulled = stack().one("StatefulSet", "demo-ollama")["spec"]["template"]["spec"]
-    assert [c["name"] for c in pulled["containers"]] == ["ollama", "pull"]
-    assert pulled["containers"][1]["args"] == ["gemma3:12b", "nomic-embed-text"]
-    assert "initContainers" not in pulled
-    values = {"ollama": {"preload": {"image": "ghcr.io/metis-rag/models-small:1"}}}
-    brought = stack(values).one("StatefulSet", "demo-ollama")["spec"]["template"]["spec"]
-    assert [c["name"] for c in brought["containers"]] == ["ollama"]
-    assert [c["image"] for c in brought["initContainers"]] == ["ghcr.io/metis-rag/models-small:1"]
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_hooks_and_empty_documents_are_left_out(owner: Owner) -> None:
     ("document", "said"),
     [
         ({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}}, "Secret/x"),
-        ({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "x"}}, "Job/x"),
+        ({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "x"}}, "CronJob/x"),
         (config_map(namespace="other"), "stays in one namespace"),
         ({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {}}, "without a name"),
     ],

@@ -115,6 +115,9 @@ spec:
 {{- if include "stack.ollamaModels" .root | fromYamlArray }}
 - {name: METIS_OLLAMA_BASE_URL, value: {{ include "stack.ollamaUrl" .root | quote }}}
 {{- end }}
+{{- if include "stack.isMade" (list .root "ollama") }}
+{{- include "ollama.podsEnv" .root }}
+{{- end }}
 {{- include "stack.modelEnv" .root }}
 {{- include "stack.trustEnv" (list .root (list "chat" "embedding" "ollama" "mem0")) }}
 - {name: DEFAULT_MODEL, value: {{ $values.models.chat | quote }}}
@@ -159,7 +162,7 @@ spec:
 {{- end }}
 {{- end -}}
 
-{{/* Waits for the database and migrates it, then for Ollama, then (at most 60 s) for Mem0. */}}
+{{/* Waits for the database and migrates it, then (at most 60 s) for Mem0. */}}
 {{- define "app.initContainers" -}}
 {{- include "stack.pythonContainer" (merge (dict "name" "prepare" "command" (list "python" "-m" "app.prepare")) .) -}}
 {{- end -}}

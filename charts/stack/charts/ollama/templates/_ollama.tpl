@@ -2,6 +2,9 @@
 
 {{- define "ollama.manifests" -}}
 {{- $part := merge (dict "library" "ollama" "portName" "http" "claim" "models") . -}}
+{{- with .values.existingClaim -}}
+{{- $_ := set $part "claim" "" -}}
+{{- end -}}
 {{- if .values.gpu.enabled -}}
 {{- include "ollama.onGpu" $part -}}
 {{- end -}}
@@ -16,7 +19,11 @@ metadata:
 data:
   {{- include "ollama.config" $part | nindent 2 }}
 ---
+{{ include "ollama.modelList" $part }}
+---
 {{ include "stack.statefulSet" $part }}
+---
+{{ include "ollama.arrival" $part }}
 {{- end -}}
 
 {{/* Requests and limits; a GPU is both, as Kubernetes demands of a device. */}}
@@ -40,6 +47,7 @@ data:
   volumeMounts:
     - {name: models, mountPath: /volume}
     - {name: scripts, mountPath: /etc/metis, readOnly: true}
+    - {name: wanted, mountPath: /etc/metis-models, readOnly: true}
 {{- end -}}
 {{- end -}}
 
@@ -56,35 +64,28 @@ data:
     {{- with include "ollama.devices" . }}
     {{- . | nindent 4 }}
     {{- end }}
+    {{- with .values.pull.proxy }}
+    - {name: HTTPS_PROXY, value: {{ . | quote }}}
+    {{- end }}
+    {{- with .values.pull.noProxy }}
+    - {name: NO_PROXY, value: {{ . | quote }}}
+    {{- end }}
     {{- with include "stack.extraEnv" . }}
     {{- . | nindent 4 }}
     {{- end }}
   ports:
     - {name: http, containerPort: {{ .port }}}
-  {{- include "stack.httpProbes" (dict "alive" "/api/version" "ready" "/api/version") | nindent 2 }}
+  {{- include "stack.httpProbes" (dict "alive" "/api/version" "readyCommand" (list "sh" "/etc/metis/ready.sh")) | nindent 2 }}
   resources:
     {{- include "ollama.resources" . | nindent 4 }}
   volumeMounts:
     - {name: models, mountPath: /models}
     - {name: tmp, mountPath: /tmp}
+    - {name: scripts, mountPath: /etc/metis, readOnly: true}
+    - {name: wanted, mountPath: /etc/metis-models, readOnly: true}
     {{- with include "stack.extraMounts" . }}
     {{- . | nindent 4 }}
     {{- end }}
-{{- if not .values.preload.image }}
-- {{ include "stack.container" (dict "part" . "name" "pull" "image" $image) | nindent 2 | trim }}
-  command: [sh, /etc/metis/pull.sh]
-  args: {{ include "stack.ollamaModels" .root }}
-  env:
-    - {name: OLLAMA_HOST, value: "http://127.0.0.1:{{ .port }}"}
-    - {name: HOME, value: /tmp}
-    - {name: NVIDIA_VISIBLE_DEVICES, value: void}
-  resources:
-    requests: {cpu: 10m, memory: 32Mi}
-    limits: {cpu: 500m, memory: 256Mi}
-  volumeMounts:
-    - {name: scripts, mountPath: /etc/metis, readOnly: true}
-    - {name: tmp, mountPath: /tmp}
-{{- end }}
 {{- end -}}
 
 {{- define "ollama.volumes" -}}
@@ -92,4 +93,12 @@ data:
 - name: scripts
   configMap:
     name: {{ include "stack.name" (list .root .component) }}
+- name: wanted
+  configMap:
+    name: {{ include "stack.name" (list .root "ollama-models") }}
+{{- with .values.existingClaim }}
+- name: models
+  persistentVolumeClaim:
+    claimName: {{ . }}
+{{- end }}
 {{- end -}}

@@ -23,44 +23,35 @@ preload.sh: |
   copy blobs
   copy manifests
   echo "preload: all models of the image are in the volume"
-{{- else -}}
-pull.sh: |
-  # Pulls the models given as arguments, those that are not there, and then waits quietly. Ends with
-  # the registry's reason when one cannot be pulled; the container is then started again.
-  set -u
-  trap 'exit 0' TERM INT
-  rm -f /tmp/failed
-  until ollama list >/dev/null 2>&1; do sleep 1 & wait $!; done
-
-  # Ollama redraws its progress as for a terminal: keep one plain line for each tenth of a layer.
-  plain() {
-    said='|'
-    LC_ALL=C sed -u 's/\x1b\[[0-9;?]*[A-Za-z]\|\r/\n/g' |
-      LC_ALL=C sed -u 's/[^ -~]//g; s/  */ /g; /^ *$/d' |
-      while read -r line; do
-        mark=${line%%[0-9]%*}
-        case $said in *"|$mark|"*) continue ;; esac
-        said="$said$mark|"
-        echo "pull: $line"
-      done
-  }
-
-  for model; do
-    if ollama show "$model" >/dev/null 2>&1; then
-      echo "pull: $model is there"
-      continue
-    fi
-    echo "pull: $model"
-    { ollama pull "$model" 2>&1 || echo "$?" >/tmp/failed; } | plain &
-    wait $!
-    if [ -e /tmp/failed ]; then
-      rm -f /tmp/failed
-      echo "pull: $model could not be pulled; the line above has the reason. Check the name in" \
-        "models, the way to the registry (ollama.extraEnv for a proxy) and the space in the volume" >&2
-      exit 1
-    fi
-  done
-  echo "pull: all models are there"
-  while :; do sleep 86400 & wait $!; done
-{{- end -}}
+  # The place of a manifest in the folder, as the name of its model.
+  named() { sed 's,^\./,,; s,^registry\.ollama\.ai/,,; s,^library/,,; s,/\([^/]*\)$,:\1,'; }
+  missing=
+  while read -r place; do
+    [ -e "$target/manifests/$place" ] || missing="$missing $(echo "$place" | named)"
+  done </etc/metis-models/manifests
+  if [ -n "$missing" ]; then
+    has=$(cd manifests && find . -type f | named | sort | tr '\n' ' ')
+    has=${has% }
+    echo "preload: the image does not have:$missing. It has: $has. Name these in models, or" \
+      "another image in ollama.preload.image" >&2
+    exit 1
+  fi
+{{- end }}
+ready.sh: |
+  # Ready is a server that has every model that was wanted when its pod began: one that is wanted
+  # later takes no running pod out of service while it is pulled.
+  set -eu
+  wanted=/tmp/wanted-models
+  [ -e $wanted ] || { cp /etc/metis-models/shown $wanted.new && mv $wanted.new $wanted; }
+  there=$(ollama list)
+  missing=
+  while read -r model; do
+    case "
+  $there" in
+      *"
+  $model"[[:space:]]*) ;;
+      *) missing="$missing $model" ;;
+    esac
+  done <$wanted
+  [ -z "$missing" ] || { echo "not there yet:$missing"; exit 1; }
 {{- end -}}
