@@ -32,9 +32,9 @@ def test_no_secret_outside_secrets(cluster: Any, umbrella: str, app: Any) -> Non
         value
         for name in SECRETS
         for key, value in cluster.secret(umbrella, name).items()
-        if key in {"password", "superuser-password", "current", "admin-key"}
+        if key in {"password", "superuser-password", "current", "admin-key", "test-key"}
     ]
-    assert len(values) == 6
+    assert len(values) == 7
     everything = cluster.kubectl(
         "get", "all,configmaps,events,metisrags,pvc", "-n", umbrella, "-o", "yaml"
     )

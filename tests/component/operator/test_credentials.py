@@ -105,7 +105,7 @@ def test_no_value_is_told_anywhere(world: World) -> None:
         for key, value in data.items()
         if key not in ("username", "admin-user")
     }
-    assert len(values) == 7
+    assert len(values) == 8
     told = [
         world.operator.log.read_text(),
         world.operator.ask("/metrics").text,
