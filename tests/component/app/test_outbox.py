@@ -419,7 +419,10 @@ def test_kills_at_random_under_load(world: World, scripted_ollama: Any) -> None:
     people = [threading.Thread(target=talk, args=(n,)) for n in range(3)]
     for person in people:
         person.start()
-    for _ in range(8):
+    rounds = 0
+    # A slow machine needs more rounds until enough was said.
+    while rounds < 8 or (len(acknowledged) < 50 and rounds < 20):
+        rounds += 1
         time.sleep(rng.uniform(1, 3))
         victim = rng.choice([*apps, world.mem0])
         victim.stop(signal.SIGKILL)
@@ -429,10 +432,13 @@ def test_kills_at_random_under_load(world: World, scripted_ollama: Any) -> None:
     for person in people:
         person.join(120)
     until(lambda: not world.waiting(), "the outbox is empty", 120)
+    until(lambda: len(world.remembered()) > len(acknowledged), "Mem0 tells what it holds")
     found = [m for m in world.remembered() if m != scripted_ollama.answer]
     assert len(found) == len(set(found)), "nothing is doubled"
     assert set(acknowledged) <= set(found), "nothing is lost"
     for number in range(3):
-        mine = [int(m.split(": ")[1]) for m in found if m.startswith(f"{number}: ")]
-        assert mine == sorted(mine), "in order"
-    assert len(acknowledged) > 50
+        # A question whose replica was killed has no acknowledgement; PostgreSQL may still be at
+        # it when its person says the next one to the other replica.
+        mine = [m for m in found if m in set(acknowledged) and m.startswith(f"{number}: ")]
+        assert mine == [m for m in acknowledged if m.startswith(f"{number}: ")], "in order"
+    assert len(acknowledged) >= 50
