@@ -25,7 +25,7 @@ def plant(cluster: Any) -> None:
     container = {
         "name": "leaky", "securityContext": security, "imagePullPolicy": "IfNotPresent",
         "image": f"ghcr.io/metis-rag/operator:{cluster.operator_image['tag']}",
-        "command": ["sh", "-c", 'echo "my key is $0"; sleep 3', value],
+        "command": ["sh", "-c", 'echo "my key is $0"; sleep 6', value],
     }  # fmt: skip
     cluster.apply(
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import threading
@@ -80,7 +81,8 @@ def _ask(url: str, key: str, answers: list[tuple[float, int]], stop: threading.E
     with httpx.Client(timeout=10, headers={"X-API-Key": key}) as client:
         while not stop.wait(EVERY):
             at = time.time()
-            answers.append((at, client.get(url).status_code))
+            with contextlib.suppress(httpx.HTTPError):  # the way to the pod, not the pod's answer
+                answers.append((at, client.get(url).status_code))
 
 
 def _see_revocation(watch: subprocess.Popen[str], found: Refusal) -> None:
