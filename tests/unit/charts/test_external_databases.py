@@ -48,7 +48,7 @@ def _named(rendered):
 def test_nothing_of_the_managed_part_is_left(stack, values):
     rendered = stack(values)
     assert not [name for name in _named(rendered) if "postgres" in name or "rotation" in name]
-    (credentials,) = rendered.kinds("Job")
+    credentials = rendered.one("Job", "demo-credentials")
     args = credentials["spec"]["template"]["spec"]["containers"][0]["args"]
     assert args[-4:] == ["--only", "mem0-key", "--only", "auth"]
     (rotator,) = rendered.kinds("CronJob")

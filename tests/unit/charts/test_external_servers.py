@@ -109,7 +109,7 @@ def test_where_all_is_elsewhere_nothing_is_left_but_the_app(stack):
     database = {"external": {"url": "postgresql://db/metis"}, "existingSecret": "login"}
     auth = {"auth": {"existingSecret": "keys"}}
     rendered = stack({**MEMORY, **OLLAMA, **auth, "metisPostgres": database})
-    assert _named(rendered) == {"demo-app"}
+    assert _named(rendered) == {"demo-app", "demo-test"}  # and its check
 
 
 @pytest.mark.parametrize(

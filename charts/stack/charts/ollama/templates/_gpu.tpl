@@ -73,7 +73,7 @@ less than they are sold with. Memory that is nobody else's is not given back aft
 {{- end -}}
 {{- $derived := dict "keepAlive" "30m" "numParallel" 1 -}}
 {{- if $memory -}}
-{{- $models := list .root.Values.models.chat .root.Values.models.embedding | uniq | len -}}
+{{- $models := include "stack.ollamaModels" .root | fromYamlArray | len -}}
 {{- $loaded := ge (int $step) 3 | ternary (add1 $models) $models -}}
 {{- $keep := hasSuffix ".shared" .values.gpu.resourceName | ternary "30m" "-1" -}}
 {{- $derived = dict "keepAlive" $keep "numParallel" (index (list 1 2 4 8) (int $step)) "maxLoadedModels" $loaded -}}
