@@ -78,6 +78,15 @@ def age(seconds: float) -> str:
     return f"{days}d"
 
 
+def size(count: float) -> str:
+    """Bytes for a person: 8.1 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit in ("B", "kB") else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
 def since(stamp: str | None, now: datetime) -> str:
     """The age of an RFC 3339 time; empty when there is none."""
     then = _moment(stamp)

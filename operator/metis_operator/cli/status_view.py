@@ -9,7 +9,7 @@ from typing import Any
 from ..core import names
 from ..core.conditions import PROGRESSING, READY, STALLED, Phase, condition
 from ..core.objects import Object, annotations_of, meta_of
-from .layout import Node, since, until
+from .layout import Node, age, since, size, until
 
 # Reasons of a component that pass by themselves.
 _PASSING = frozenset(
@@ -56,6 +56,7 @@ def summary(resource: Object) -> dict[str, Any]:
         "seen": is_current(resource),
         "components": list(status.get("components") or ()),
         "models": models(resource),
+        "pulls": list(status.get("models") or ()),
         "endpoint": status.get("endpoint", ""),
         "url": status.get("url", ""),
         "upgrade": status.get("upgrade") or None,
@@ -181,12 +182,25 @@ def _facts(resource: Object, now: datetime) -> list[Node]:
 def _models(resource: Object) -> Iterator[str]:
     """Each model with its use, and how far it has been pulled while it is not all there."""
     pulled = {m.get("name"): m for m in (resource.get("status") or {}).get("models") or ()}
-    for use, name in models(resource).items():
+    named = {name: f"{use} {name}" for use, name in models(resource).items()}
+    # Those whose use nobody tells, such as ollama.pull.also, while there is something to say.
+    named |= {n: str(n) for n, m in pulled.items() if n not in named and not m.get("ready")}
+    for name, text in named.items():
         state = pulled.get(name) or {}
-        percent = state.get("percent")
-        partly = f" ({percent} %)" if percent is not None and not state.get("ready") else ""
+        far = "" if state.get("ready") else ", ".join(_progress(state))
         said = f": {state['message']}" if state.get("message") else ""
-        yield f"{use} {name}{partly}{said}"
+        yield f"{text}{f' ({far})' if far else ''}{said}"
+
+
+def _progress(model: Mapping[str, Any]) -> Iterator[str]:
+    """How much there is of a model, how fast it comes, and how long it takes."""
+    if model.get("percent") is not None:
+        of = f" of {size(model['size'])}" if model.get("size") else ""
+        yield f"{model['percent']} %{of}"
+    if model.get("bytesPerSecond") is not None:
+        yield f"{size(model['bytesPerSecond'])}/s"
+    if model.get("etaSeconds") is not None:
+        yield f"{age(model['etaSeconds'])} left"
 
 
 def _rotations(status: Mapping[str, Any], now: datetime) -> Iterator[str]:

@@ -139,6 +139,17 @@ def test_a_status_of_the_past_is_not_taken_for_ready() -> None:
     assert summary(resource(seen=1))["ready"] is False
 
 
+def test_a_pull_tells_how_much_how_fast_and_how_long() -> None:
+    entry = {
+        "name": "gemma", "ready": False, "percent": 40, "size": 8_149_000_000,
+        "bytesPerSecond": 23_500_000, "etaSeconds": 150,
+    }  # fmt: skip
+    failed = {"name": "other", "ready": False, "percent": 0, "message": "file does not exist"}
+    text = " ".join(" ".join(shown(resource(model="gemma", models=[entry, failed]))).split())
+    assert "chat gemma (40 % of 8.1 GB, 23.5 MB/s, 2m30s left)" in text
+    assert "other (0 %): file does not exist" in text
+
+
 def test_models_on_their_way_and_rotations_are_told() -> None:
     rotation = [
         {"component": "mem0-key", "phase": "Switching", "phaseSince": "2026-01-01T00:59:50Z"},
