@@ -7,6 +7,7 @@ programs; ``status`` is the HTTP status that the one handler in :mod:`app.api.er
 
     AppError
     ├── ConfigurationError      a setting that cannot work; ends the process at start
+    ├── EmbeddingChangeRefusedError  another embedding model, and nobody asked to reindex
     ├── LocalRunError           a part of a local run (``make dev``) cannot start or ended
     ├── BadInputError           the request cannot be served as it is (422)
     │   ├── DocumentError       this file cannot be read (422)
@@ -55,6 +56,12 @@ class BadInputError(AppError):
 
     status = 422
     code = "invalid_input"
+
+
+class EmbeddingChangeRefusedError(AppError):
+    """The settings want another embedding model than the documents are indexed with."""
+
+    code = "embedding_change_refused"
 
 
 class DocumentError(BadInputError):

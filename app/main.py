@@ -22,6 +22,7 @@ from app.core.logging import get_logger
 from app.db import session
 from app.db.login import Login
 from app.rag.delivery import Deliverer
+from app.rag.embedding_models import EmbeddingModels
 from app.rag.engine import RAGEngine
 from app.rag.health import Health
 from app.rag.library import Library
@@ -29,6 +30,7 @@ from app.rag.mem0_keys import key_source
 from app.rag.mem0_upkeep import upkeep
 from app.rag.memory import UserMemory
 from app.rag.models import model_servers
+from app.rag.reindexing import Reindexing
 from app.rag.store import VectorStore
 
 WEB = Path(__file__).with_name("web")
@@ -104,8 +106,10 @@ async def _parts(settings: Settings, authenticator: Authenticator, stack: AsyncE
         deliverer = Deliverer()
         deliverer.start()
         stack.push_async_callback(deliverer.stop)
-    store = VectorStore()
-    engine = RAGEngine(settings, models, store, user_memory)
+    store, embedding = VectorStore(), EmbeddingModels(settings, models)
+    reindexing = Reindexing(settings, embedding, store)
+    stack.push_async_callback(_end, asyncio.create_task(reindexing.run(), name="reindexing"))
+    engine = RAGEngine(settings, models, embedding, store, user_memory)
     stack.push_async_callback(engine.close)
     return Parts(
         settings=settings,
@@ -115,9 +119,10 @@ async def _parts(settings: Settings, authenticator: Authenticator, stack: AsyncE
         memory_keys=key_source(settings.mem0_api_key, settings.mem0_api_key_dir),
         models=models,
         memory=user_memory,
-        library=Library(settings, models, store),
+        library=Library(settings, embedding, store),
         engine=engine,
-        health=Health(settings, models, user_memory),
+        reindexing=reindexing,
+        health=Health(settings, models, user_memory, reindexing),
     )
 
 

@@ -18,7 +18,12 @@ import httpx
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from app.errors import AppError, ConfigurationError, DatabaseUnavailableError
+from app.errors import (
+    AppError,
+    ConfigurationError,
+    DatabaseUnavailableError,
+    EmbeddingChangeRefusedError,
+)
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -26,10 +31,16 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 SAY_EVERY = 10.0
 MEM0_SECONDS = 60.0
+REFUSED = 3
+"""Exit status that the operator knows a refused change of the embedding model by."""
 
 
 def main() -> int:
-    """Prepare; 0 when the app may start, 2 for settings that cannot work, 1 otherwise."""
+    """Prepare; 0 when the app may start.
+
+    Otherwise 2 for settings that cannot work, REFUSED for another embedding model than that of
+    the documents without REINDEX, 1 for anything else.
+    """
     try:
         from app.core import config
         from app.core.trust import trust
@@ -39,6 +50,7 @@ def main() -> int:
         config.refuse_to_start(settings)
         wait_for("metis-postgres", lambda: _database(lambda: migrate(settings)))
         say(f"metis-postgres: schema {newest_revision()}")
+        refuse_another_embedding_model(settings)
         asked = partial(_answers, trusted=trust(settings))
         if settings.use_mem0:
             mem0 = f"{settings.mem0_endpoint}/ready"
@@ -47,6 +59,9 @@ def main() -> int:
     except ConfigurationError as error:
         say(error.message)
         return 2
+    except EmbeddingChangeRefusedError as error:
+        say(error.message)
+        return REFUSED
     except AppError as error:
         say(error.message)
         return 1
@@ -74,6 +89,21 @@ def wait_for(what: str, probe: Callable[[], str | None], limit: float | None = N
 def say(line: str) -> None:
     """Tell whoever watches."""
     print(f"metis: {line}", file=sys.stderr, flush=True)
+
+
+def refuse_another_embedding_model(settings: Settings) -> None:
+    """Raise EmbeddingChangeRefusedError where documents would be embedded anew unasked.
+
+    Only the name is looked at here: the model may not be on the server yet.
+    """
+    from app.db.indexed import indexed_model
+    from app.rag.index_change import Model, refusal
+    from app.rag.models import embedding_name
+
+    indexed = None if settings.reindex else indexed_model(settings)
+    wanted = embedding_name(settings)
+    if indexed is not None and indexed[0] != wanted:
+        raise EmbeddingChangeRefusedError(refusal(Model(indexed[0]), Model(wanted)))
 
 
 def _database(migrate: Callable[[], None]) -> str | None:

@@ -20,6 +20,7 @@ from app.rag.library import Library
 from app.rag.mem0_keys import KeySource
 from app.rag.memory import UserMemory
 from app.rag.models import ModelServers
+from app.rag.reindexing import Reindexing
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Parts:
     memory: UserMemory
     library: Library
     engine: RAGEngine
+    reindexing: Reindexing
     health: Health
 
 

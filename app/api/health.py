@@ -12,7 +12,14 @@ from sqlalchemy.pool import QueuePool
 
 from app import __version__
 from app.api.deps import AppParts
-from app.core.metrics import DATABASE_POOL, OUTBOX_OLDEST, OUTBOX_ROWS
+from app.core.metrics import (
+    DATABASE_POOL,
+    EMBEDDING_STATE,
+    OUTBOX_OLDEST,
+    OUTBOX_ROWS,
+    REINDEX_CHUNKS,
+    REINDEX_RATE,
+)
 from app.db.session import AsyncSessionLocal
 from app.rag import outbox
 
@@ -43,9 +50,10 @@ async def ready(app: AppParts, response: Response) -> dict[str, Any]:
 
 
 @metrics_router.get("/metrics", include_in_schema=False)
-async def metrics() -> Response:
-    """Prometheus metrics of this process, and of the outbox that all replicas share."""
+async def metrics(app: AppParts) -> Response:
+    """Prometheus metrics of this process, and of the outbox and indexes that all share."""
     await _measure_outbox()
+    await _measure_index(app)
     pool = getattr(AsyncSessionLocal.kw.get("bind"), "pool", None)
     if isinstance(pool, QueuePool):
         DATABASE_POOL.labels("in_use").set(pool.checkedout())
@@ -61,3 +69,15 @@ async def _measure_outbox() -> None:
         OUTBOX_ROWS.labels("waiting").set(found.waiting)
         OUTBOX_ROWS.labels("parked").set(found.parked)
         OUTBOX_OLDEST.set(found.oldest_seconds)
+
+
+async def _measure_index(app: AppParts) -> None:
+    """Bring the gauges of the documents' index up to date, likewise."""
+    with suppress(Exception):
+        found = await asyncio.wait_for(app.reindexing.status(), OUTBOX_LIMIT)
+        progress = found["reindex"] or {"done": 0, "total": 0, "rate": 0}
+        REINDEX_CHUNKS.labels("done").set(progress["done"])
+        REINDEX_CHUNKS.labels("total").set(progress["total"])
+        REINDEX_RATE.set(progress["rate"])
+        for state in ("empty", "ready", "refused", "reindexing"):
+            EMBEDDING_STATE.labels(state).set(found["state"] == state)

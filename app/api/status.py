@@ -24,9 +24,19 @@ async def me(user: CurrentUser) -> dict[str, str]:
 @router.get("/models")
 async def models(app: AppParts, user: CurrentUser) -> dict[str, Any]:
     """The chat models to choose from, and the default one."""
-    embedding = app.models.embedding.full_name(app.settings.default_embedding_model)
-    found = [name for name in await app.models.chat.models() if name != embedding]
+    wanted = app.models.embedding.full_name(app.settings.default_embedding_model)
+    embedding = {wanted, app.reindexing.indexed_with}
+    found = [name for name in await app.models.chat.models() if name not in embedding]
     return {"default": app.settings.default_model, "models": found}
+
+
+@router.get("/status/embedding")
+async def embedding(app: AppParts) -> dict[str, Any]:
+    """Which model the documents are indexed with, and how far an index beside it is.
+
+    Open to everybody, as health is.
+    """
+    return await app.reindexing.status()
 
 
 @router.get("/status/memory-key")

@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     chat_timeout: float = Field(300.0, gt=0)
     embedding_batch_size: int = Field(16, ge=1, le=512)
     embedding_timeout: float = Field(120.0, gt=0)
+    reindex: bool = False
+    reindex_share: float = Field(0.5, gt=0, le=1)
 
     chunking_judge_model: str = "gemma3:12b"
     retrieval_judge_model: str = "gemma3:12b"

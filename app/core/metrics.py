@@ -51,6 +51,20 @@ DOCUMENTS = Counter(
     "metis_documents_processed_total", "Uploads by outcome: ready, failed, known", ["outcome"]
 )
 EMBEDDED = Counter("metis_chunks_embedded_total", "Chunks embedded and stored")
+REEMBEDDED = Counter(
+    "metis_chunks_reembedded_total", "Chunks embedded anew for another index by this replica"
+)
+REINDEX_CHUNKS = Gauge(
+    "metis_reindex_chunks",
+    "Chunks of the index that is being built: done, total; both 0 while none is",
+    ["of"],
+)
+REINDEX_RATE = Gauge("metis_reindex_chunks_per_second", "Pace of the replica that builds an index")
+EMBEDDING_STATE = Gauge(
+    "metis_embedding_index_state",
+    "1 for the state of the documents' index: empty, ready, refused, reindexing",
+    ["state"],
+)
 MODEL_SERVER_ERRORS = Counter(
     "metis_model_server_errors_total", "Failed calls of a model server", ["operation"]
 )

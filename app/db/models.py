@@ -1,6 +1,6 @@
 """Tables of metis-postgres.
 
-The vector column of ``chunks`` is not mapped here: :mod:`app.rag.store` alone speaks pgvector.
+Chunks and their vectors are not mapped here: :mod:`app.rag.store` alone speaks pgvector.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import (
     BigInteger,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
+    Integer,
     LargeBinary,
     Text,
     UniqueConstraint,
@@ -57,6 +59,29 @@ class DocumentFile(Base):
         ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True
     )
     content: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class EmbeddingIndex(Base):
+    """One embedding model's vectors of all chunks; they are in the table ``vectors_ID``.
+
+    ``state``: the ``active`` one answers; one may be ``building`` beside it; a ``retired`` one is
+    dropped in a moment. ``done``, ``total``, ``rate`` (chunks a second) and ``trouble`` tell how
+    far the building one is.
+    """
+
+    __tablename__ = "embedding_indexes"
+
+    id: Mapped[int] = mapped_column(Integer, Identity(always=True), primary_key=True)
+    model: Mapped[str] = mapped_column(Text)
+    digest: Mapped[str | None] = mapped_column(Text)
+    dimensions: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(Text)
+    done: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    total: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    rate: Mapped[float] = mapped_column(Double, server_default="0")
+    trouble: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    changed_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 
 
 class Conversation(Base):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,22 +17,25 @@ from uuid import UUID, uuid4
 from app.core.config import Settings
 from app.core.logging import get_logger
 from app.core.metrics import ANSWERS, BOOKKEEPING, MEMORY, STAGES
-from app.errors import ModelServerError
+from app.errors import DatabaseUnavailableError, ModelServerError
 from app.rag import conversations
 from app.rag.conversations import Begun
 from app.rag.embedding import embedded_question
+from app.rag.embedding_models import EmbeddingModels
 from app.rag.memory import UserMemory
 from app.rag.model_server import ChatOptions
 from app.rag.models import ModelServers
 from app.rag.prompt import build_prompt, citations
 from app.rag.retrieval import boosts, ranked, search_text
-from app.rag.store import VectorStore
+from app.rag.store import IndexChangedError, VectorStore
 from app.rag.types import Hit, Recollection, Source
 
 EARLIER_MESSAGES = 8
 """Messages of this conversation that the prompt may hold."""
 CANDIDATES = 4
 """Hits looked at for each source wanted, so that the boost has something to choose from."""
+CHANGES = 3
+"""Times that another index may come to answer while one question is embedded."""
 PLANNED = ("use_chunking_judge", "use_retrieval_judge", "use_langgraph_rag",
            "use_enhanced_langgraph_rag")  # fmt: skip
 
@@ -113,10 +116,16 @@ class RAGEngine:
     """Answers questions of users from the documents and from what it remembers of them."""
 
     def __init__(
-        self, settings: Settings, models: ModelServers, store: VectorStore, memory: UserMemory
+        self,
+        settings: Settings,
+        models: ModelServers,
+        embedding: EmbeddingModels,
+        store: VectorStore,
+        memory: UserMemory,
     ) -> None:
         self._settings = settings
         self._models = models
+        self._embedding = embedding
         self._store = store
         self._memory = memory
         self._loose: set[asyncio.Task[None]] = set()
@@ -201,14 +210,21 @@ class RAGEngine:
         return recollection
 
     async def _retrieve(self, question: str) -> list[Hit]:
-        server = self._models.embedding
-        model = server.full_name(self._settings.default_embedding_model)
-        with _timed("embed"):
-            (vector,) = await server.embed(model, [embedded_question(model, question)])
-        with _timed("retrieve"):
-            return await self._store.search(
-                model, vector, self._settings.retrieval_limit * CANDIDATES
-            )
+        """What one index finds: question and documents are embedded with the same model."""
+        for _ in range(CHANGES):
+            index = (await self._store.live()).active
+            if index is None:
+                return []
+            with _timed("embed"):
+                words = embedded_question(index.model.name, question)
+                (vector,) = await self._embedding.embed(index, [words])
+            with _timed("retrieve"), suppress(IndexChangedError):
+                return await self._store.search(
+                    index, vector, self._settings.retrieval_limit * CANDIDATES
+                )
+        raise DatabaseUnavailableError(
+            "the table of the index that answers is not there; look at the database"
+        )
 
     async def _chosen_model(self, recollection: Recollection) -> str:
         """The user's preferred model where the server has it, else the default."""

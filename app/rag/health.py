@@ -19,6 +19,7 @@ from app.rag.memory import UserMemory
 from app.rag.model_server import ModelServer
 from app.rag.models import ModelServers
 from app.rag.ollama import Ollama
+from app.rag.reindexing import Reindexing
 
 LIMIT = 3.0
 """Seconds that one check may take."""
@@ -43,8 +44,15 @@ class Component:
 class Health:
     """Looks after database, model servers, models and Mem0; never raises."""
 
-    def __init__(self, settings: Settings, models: ModelServers, memory: UserMemory) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        models: ModelServers,
+        memory: UserMemory,
+        reindexing: Reindexing,
+    ) -> None:
         self._settings = settings
+        self._reindexing = reindexing
         self._servers = models
         self._memory = memory
         self._lock = asyncio.Lock()
@@ -59,6 +67,7 @@ class Health:
                     "database": self._database(),
                     "model-server": self._servers_answer(),
                     "models": self._models(),
+                    "embedding": self._embedding(),
                     "mem0": self._mem0(),
                 }
                 results = await asyncio.gather(*(_limited(check) for check in checks.values()))
@@ -87,10 +96,7 @@ class Health:
         return Component("ok", "; ".join(told))
 
     async def _models(self) -> Component:
-        wanted = [
-            (self._settings.default_model, self._servers.chat),
-            (self._settings.default_embedding_model, self._servers.embedding),
-        ]
+        wanted = self._needed()
         try:
             lacking = [await _lack(server, model) for model, server in wanted]
         except ModelServerError:
@@ -105,18 +111,30 @@ class Health:
             return Component("error", "; ".join(one for one in lacking if one))
         return Component("ok", ", ".join(model for model, _ in wanted))
 
+    def _needed(self) -> list[tuple[str, ModelServer]]:
+        """The model that answers, and that of the index: which another may be about to follow."""
+        indexed = self._reindexing.indexed_with
+        return [
+            (self._settings.default_model, self._servers.chat),
+            (indexed or self._settings.default_embedding_model, self._servers.embedding),
+        ]
+
     async def _lacking_on(self, place: str) -> str:
         """The models that one of the Ollamas at ``place`` lacks; empty without a place."""
-        settings, servers = self._settings, self._servers
-        wanted = [
-            model
-            for model, server in (
-                (settings.default_model, servers.chat),
-                (settings.default_embedding_model, servers.embedding),
-            )
-            if isinstance(server, Ollama)
-        ]
+        wanted = [model for model, server in self._needed() if isinstance(server, Ollama)]
         return await ollama_pods.lacking(place, wanted) if place and wanted else ""
+
+    async def _embedding(self) -> Component:
+        found = await self._reindexing.status()
+        if found["state"] == "empty":
+            return Component("ok", "no documents yet")
+        if found["state"] == "refused":
+            return Component("error", found["message"])
+        progress = found["reindex"]
+        told = f"indexed with {found['model']}"
+        if progress is not None:
+            told += f"; {progress['percent']} % embedded anew with {progress['model']}"
+        return Component("ok", ": ".join(part for part in (told, found["message"]) if part))
 
     async def _mem0(self) -> Component:
         status, detail = await self._memory.state()

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,12 +27,13 @@ from app.core.logging import get_logger
 from app.core.metrics import DOCUMENTS, EMBEDDED
 from app.db.models import Document, DocumentFile
 from app.db.session import AsyncSessionLocal
-from app.errors import AppError, ForbiddenError, NotFoundError
+from app.errors import AppError, ForbiddenError, ModelServerError, NotFoundError
 from app.rag.chunking import Chunk, chunked
 from app.rag.documents import media_type_of, parse
 from app.rag.embedding import embedded_text
-from app.rag.models import ModelServers
-from app.rag.store import VectorStore
+from app.rag.embedding_models import EmbeddingModels
+from app.rag.index_change import Index
+from app.rag.store import IndexChangedError, VectorStore
 
 CLAIM = timedelta(minutes=10)
 """A document in processing for longer was left by a process that died; it may be taken over."""
@@ -54,16 +56,11 @@ class Upload:
 class Library:
     """All documents of the instance."""
 
-    def __init__(self, settings: Settings, models: ModelServers, store: VectorStore) -> None:
+    def __init__(self, settings: Settings, embedding: EmbeddingModels, store: VectorStore) -> None:
         self._settings = settings
-        self._server = models.embedding
+        self._embedding = embedding
         self._store = store
         self._turns = asyncio.Semaphore(AT_ONCE)
-
-    @property
-    def model(self) -> str:
-        """The embedding model in use, by its full name."""
-        return self._server.full_name(self._settings.default_embedding_model)
 
     async def add(self, upload: Upload, user: User) -> dict[str, Any]:
         """Keep a file, make it searchable, and return the document.
@@ -140,7 +137,7 @@ class Library:
                 sha256=digest,
                 status="processing",
                 chunks=0,
-                embedding_model=self.model,
+                embedding_model=self._embedding.wanted_name,
                 uploaded_by=user.id,
             )
             .on_conflict_do_nothing(index_elements=["sha256", "name"])
@@ -153,12 +150,10 @@ class Library:
                 same,
                 or_(
                     Document.status == "failed",
-                    and_(Document.status == "ready", Document.embedding_model != self.model),
                     and_(Document.status == "processing", Document.started_at < func.now() - CLAIM),
                 ),
             )
             .values(status="processing", error=None, started_at=func.now(), chunks=0)
-            .values(embedding_model=self.model)
             .returning(Document.id)
         )
         async with AsyncSessionLocal.begin() as session:
@@ -177,11 +172,32 @@ class Library:
         await self._store.clear(document_id)
         chunks = await asyncio.to_thread(self._chunks, upload)
         for batch in _batches(chunks, self._settings.embedding_batch_size):
-            texts = [embedded_text(self.model, upload.name, chunk) for chunk in batch]
-            vectors = await self._server.embed(self.model, texts)
-            await self._store.add(document_id, self.model, batch, vectors)
+            stored = False
+            while not stored:
+                stored = await self._keep(document_id, upload.name, batch)
             EMBEDDED.inc(len(batch))
         return len(chunks)
+
+    async def _keep(self, document_id: UUID, name: str, batch: list[Chunk]) -> bool:
+        """Embed and store some chunks; false when another index has come to answer meanwhile."""
+        live = await self._store.live()
+        if live.active is None:
+            await self._store.create(await self._embedding.wanted(), "active")
+            return False
+        vectors = {live.active.id: await self._embedded(live.active, name, batch)}
+        if live.building is not None:
+            # What fails here is made up for before that index answers.
+            with suppress(ModelServerError):
+                vectors[live.building.id] = await self._embedded(live.building, name, batch)
+        try:
+            await self._store.add(document_id, batch, vectors)
+        except IndexChangedError:
+            return False
+        return True
+
+    async def _embedded(self, index: Index, name: str, batch: list[Chunk]) -> list[list[float]]:
+        texts = [embedded_text(index.model.name, name, chunk) for chunk in batch]
+        return await self._embedding.embed(index, texts)
 
     def _chunks(self, upload: Upload) -> list[Chunk]:
         passages = parse(upload.name, upload.content)
@@ -204,17 +220,12 @@ class Library:
         async with AsyncSessionLocal.begin() as session:
             await session.execute(done)
 
-    def _view(self, document: Document) -> dict[str, Any]:
+    @staticmethod
+    def _view(document: Document) -> dict[str, Any]:
         """The document as the API shows it, with what has become of it since."""
         status, error = document.status, document.error
         if status == "processing" and datetime.now(UTC) - document.started_at > CLAIM:
             status, error = "failed", "processing was interrupted; upload it again"
-        elif status == "ready" and document.embedding_model != self.model:
-            status, error = (
-                "failed",
-                f"it was indexed with {document.embedding_model}, and this instance now uses "
-                f"{self.model}; upload it again",
-            )
         return {
             "id": str(document.id),
             "name": document.name,

@@ -69,6 +69,10 @@ class ModelServer(ABC):
     async def models(self) -> list[str]:
         """Full names of the models on the server, sorted."""
 
+    async def digest(self, model: str) -> str | None:
+        """What identifies the weights of ``model``; None where the server tells nothing."""
+        return None
+
     @abstractmethod
     def chat(
         self, model: str, messages: Sequence[dict[str, str]], options: ChatOptions

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.core.config import Settings
 from app.rag.model_server import ModelServer
-from app.rag.ollama import Ollama
+from app.rag.ollama import Ollama, full_name
 from app.rag.openai import OpenAI
 
 
@@ -36,6 +36,13 @@ def model_servers(settings: Settings) -> ModelServers:
     if embedding == chat or (kind == "ollama" == settings.llm_provider_type):
         return ModelServers(server, server)
     return ModelServers(server, _server(settings, *embedding))
+
+
+def embedding_name(settings: Settings) -> str:
+    """The wanted embedding model's name as its server lists it."""
+    kind = settings.embedding_provider_type or settings.llm_provider_type
+    model = settings.default_embedding_model
+    return full_name(model) if kind == "ollama" else model
 
 
 def _server(settings: Settings, kind: str, url: str, key_file: Path | None) -> ModelServer:

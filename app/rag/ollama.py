@@ -41,6 +41,13 @@ class Ollama(ModelServer):
         body = await self._json("tags", "GET", "/api/tags")
         return sorted(full_name(str(entry["name"])) for entry in body.get("models") or [])
 
+    async def digest(self, model: str) -> str | None:
+        """The digest of the model's manifest; None when it is not there."""
+        body = await self._json("tags", "GET", "/api/tags")
+        entries = {full_name(str(entry["name"])): entry for entry in body.get("models") or []}
+        found = (entries.get(full_name(model)) or {}).get("digest")
+        return str(found) if found else None
+
     async def _embed_batch(self, model: str, texts: list[str]) -> Any:
         request = {"model": model, "input": texts, "truncate": True}
         body = await self._json(

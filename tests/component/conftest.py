@@ -14,6 +14,7 @@ import re
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -65,13 +66,13 @@ def free_port() -> Callable[[], int]:
     return servers.free_port
 
 
-def embed(text: str) -> list[float]:
+def embed(text: str, dimension: int = DIMENSION) -> list[float]:
     """Hash the words of ``text`` into a unit vector: equal words, near vectors."""
-    vector = [0.0] * DIMENSION
+    vector = [0.0] * dimension
     for word in re.findall(r"[a-z0-9]+", text.lower()):
         digest = hashlib.sha256(word.encode()).digest()
-        vector[digest[0] % DIMENSION] += 1.0
-        vector[digest[1] % DIMENSION] += 0.5
+        vector[digest[0] % dimension] += 1.0
+        vector[digest[1] % dimension] += 0.5
     norm = math.sqrt(sum(x * x for x in vector)) or 1.0
     return [x / norm for x in vector]
 
@@ -83,13 +84,18 @@ class ScriptedOllama:
     ``answer`` is what the chat model says (split into words when streamed); ``requests`` holds
     the bodies of all chat requests; ``down`` makes every call answer 503; ``key`` is the bearer
     key asked for under /v1, if any; ``breaks_off`` ends its answers without their last line;
-    with ``tls`` it serves HTTPS.
+    with ``tls`` it serves HTTPS. ``dimensions`` and ``seconds`` are, by model, the length of its
+    vectors (64 by default) and how long it takes to embed a text; ``embedded_by`` holds the model
+    of each text in ``embedded``.
     """
 
     answer: str = "The answer is in the document [1]."
     models: list[str] = field(default_factory=lambda: ["chat-model", "embed-model"])
     requests: list[dict[str, Any]] = field(default_factory=list)
     embedded: list[str] = field(default_factory=list)
+    embedded_by: list[str] = field(default_factory=list)
+    dimensions: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     down: bool = False
     key: str = ""
     breaks_off: bool = False
@@ -146,23 +152,28 @@ class ScriptedOllama:
                     return self.reply({"error": f"model {body.get('model')!r} not found"}, 404)
                 if self.path == "/api/embed":
                     texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-                    script.embedded.extend(texts)
                     return self.reply(
-                        {"model": body["model"], "embeddings": [embed(t) for t in texts]}
+                        {"model": body["model"], "embeddings": self.embed(body["model"], texts)}
                     )
                 if self.path == "/api/embeddings":
                     return self.reply({"embedding": embed(body["prompt"])})
                 if self.path == "/api/chat":
                     return self.chat(body)
                 if self.path == "/v1/embeddings":
-                    script.embedded.extend(body["input"])
-                    data = [
-                        {"index": i, "embedding": embed(t)} for i, t in enumerate(body["input"])
-                    ]
+                    vectors = self.embed(body["model"], body["input"])
+                    data = [{"index": i, "embedding": v} for i, v in enumerate(vectors)]
                     return self.reply({"data": data[::-1]})  # the index tells the order
                 if self.path == "/v1/chat/completions":
                     return self.complete(body)
                 return self.reply({"error": "not found"}, 404)
+
+            def embed(self, name: str, texts: list[str]) -> list[list[float]]:
+                model = name.split(":")[0]
+                script.embedded.extend(texts)
+                script.embedded_by.extend([model] * len(texts))
+                time.sleep(script.seconds.get(model, 0.0) * len(texts))
+                size = script.dimensions.get(model, DIMENSION)
+                return [embed(text, size) for text in texts]
 
             def complete(self, body: dict[str, Any]) -> None:
                 script.requests.append(body)

@@ -21,7 +21,8 @@ from app.db.models import Document
 from app.db.session import AsyncSessionLocal, Base, bind, driver_url, get_db
 from app.errors import DatabaseUnavailableError, DocumentError
 from app.rag.chunking import Chunk
-from app.rag.store import VectorStore
+from app.rag.index_change import Index, Model
+from app.rag.store import IndexChangedError, VectorStore
 
 
 @pytest.fixture
@@ -113,47 +114,60 @@ async def test_password_is_read_for_every_new_connection(
         await engine.dispose()
 
 
-async def test_search_finds_the_nearest_of_its_model_only(engine: AsyncEngine) -> None:
+async def index_of(store: VectorStore, name: str, size: int, state: str = "active") -> Index:
+    """A new index in that state."""
+    await store.create(Model(name, None, size), state)
+    live = await store.live()
+    found = live.active if state == "active" else live.building
+    assert found is not None
+    return found
+
+
+async def test_search_finds_the_nearest_of_its_index_only(engine: AsyncEngine) -> None:
     store = VectorStore()
     ready, unready = await document(), await document("processing")
-    for name, size in (("m'odel:small", 8), ("large", 32)):
-        chunks = [Chunk(n, f"{name} {n}", n, "s") for n in range(20)]
-        if name == "large":
-            chunks = [Chunk(n + 100, c.text, c.page, c.section) for n, c in enumerate(chunks)]
-        await store.add(ready, name, chunks, [vector(size, n) for n in range(20)])
-    await store.add(unready, "large", [Chunk(0, "hidden", None, None)], [vector(32, 7)])
-    for name, size in (("m'odel:small", 8), ("large", 32)):
-        best, *others = await store.search(name, vector(size, 7), 5)
-        assert best.text == f"{name} 7"
-        assert best.page == 7
+    small = await index_of(store, "m'odel:small", 8)
+    large = await index_of(store, "large", 32, "building")
+    chunks = [Chunk(n, f"text {n}", n, "s") for n in range(20)]
+    both = {i.id: [vector(i.dimensions, n) for n in range(20)] for i in (small, large)}
+    await store.add(ready, chunks, both)
+    hidden = {i.id: [vector(i.dimensions, 7)] for i in (small, large)}
+    await store.add(unready, [Chunk(0, "hidden", None, None)], hidden)
+    for index in (small, large):
+        best, *others = await store.search(index, vector(index.dimensions, 7), 5)
+        assert (best.text, best.page) == ("text 7", 7)
         assert best.similarity == pytest.approx(1, abs=1e-6)
         assert len(others) == 4
         assert all(other.similarity < best.similarity for other in others)
-    assert await store.search("unknown", vector(8, 1), 5) == []
 
 
-async def test_search_can_go_through_the_partial_index(
-    engine: AsyncEngine, settings: Settings
-) -> None:
-    """Expression and predicate match, also in a prepared statement's generic plan.
+async def test_search_can_go_through_the_index(engine: AsyncEngine, settings: Settings) -> None:
+    """Also in a prepared statement's generic plan.
 
     A small table is cheaper to sort, so sorting is made dear here.
     """
     store, owner, hidden = VectorStore(), await document(), await document("processing")
-    await store.add(owner, "large", [Chunk(0, "wanted", None, None)], [vector(384, 0)])
+    index = await index_of(store, "large", 384)
+    await store.add(owner, [Chunk(0, "wanted", None, None)], {index.id: [vector(384, 0)]})
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO chunks SELECT gen_random_uuid(), id, g, NULL, NULL, 'other', 'large',"
-            " (SELECT array_agg(random() - 0.5) FROM generate_series(1, 384) WHERE g > 0)::vector"
+            "INSERT INTO chunks (id, document_id, position, text)"
+            " SELECT gen_random_uuid(), id, g, 'other'"
             " FROM generate_series(1, 200) g, (VALUES (%s::uuid), (%s::uuid)) v (id)",
             [owner, hidden],
         )
+        connection.execute(
+            f"INSERT INTO vectors_{index.id} SELECT id, document_id,"
+            " (SELECT array_agg(random() - 0.5) FROM generate_series(1, 384)"
+            "  WHERE c.position > 0)::vector FROM chunks c WHERE position > 0",
+        )
         connection.execute("ANALYZE chunks")
+        connection.execute(f"ANALYZE vectors_{index.id}")
         database = connection.info.dbname
         connection.execute(f'ALTER DATABASE "{database}" SET enable_sort = off')
         await engine.dispose()
         for _ in range(8):  # past the point where a prepared statement gets a generic plan
-            found = await store.search("large", vector(384, 0), 24)
+            found = await store.search(index, vector(384, 0), 24)
             assert len(found) == 24
             assert found[0].text == "wanted"
             assert {hit.document_id for hit in found} == {str(owner)}
@@ -164,30 +178,72 @@ async def test_search_can_go_through_the_partial_index(
 def index_scans(connection: psycopg.Connection) -> int:
     row = connection.execute(
         "SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_indexes"
-        " WHERE indexrelname LIKE 'chunks_hnsw_%'"
+        " WHERE indexrelname LIKE 'vectors_%_hnsw'"
     ).fetchone()
     assert row is not None
     return int(row[0])
-
-
-async def test_vectors_of_another_length_under_the_same_name(engine: AsyncEngine) -> None:
-    store = VectorStore()
-    owner = await document()
-    await store.add(owner, "model", [Chunk(0, "t", None, None)], [vector(8, 1)])
-    with pytest.raises(DocumentError, match="a name of its own"):
-        await store.add(owner, "model", [Chunk(1, "t", None, None)], [vector(16, 1)])
 
 
 async def test_vectors_too_long_for_an_index_are_searched_all_the_same(
     engine: AsyncEngine,
 ) -> None:
     store = VectorStore()
-    owner = await document()
-    await store.add(owner, "huge", [Chunk(0, "t", None, None)], [vector(3000, 1)])
-    (hit,) = await store.search("huge", vector(3000, 1), 5)
+    index = await index_of(store, "huge", 3000)
+    await store.add(await document(), [Chunk(0, "t", None, None)], {index.id: [vector(3000, 1)]})
+    (hit,) = await store.search(index, vector(3000, 1), 5)
     assert hit.similarity == pytest.approx(1, abs=1e-6)
 
 
 async def test_a_document_deleted_meanwhile(engine: AsyncEngine) -> None:
+    store = VectorStore()
+    index = await index_of(store, "m", 8)
     with pytest.raises(DocumentError, match="deleted"):
-        await VectorStore().add(uuid4(), "m", [Chunk(0, "t", None, None)], [vector(8, 1)])
+        await store.add(uuid4(), [Chunk(0, "t", None, None)], {index.id: [vector(8, 1)]})
+
+
+async def test_vectors_of_an_index_that_answers_no_more_are_not_taken(engine: AsyncEngine) -> None:
+    store, owner = VectorStore(), await document()
+    former = await index_of(store, "former", 8)
+    await store.add(owner, [Chunk(0, "t", None, None)], {former.id: [vector(8, 1)]})
+    latter = await index_of(store, "latter", 16, "building")
+    assert not await store.switch(latter), "it lacks a vector"
+    (gap,) = await store.gaps(latter, None, 10)
+    await store.fill(latter, [gap], [vector(16, 1)])
+    assert await store.switch(latter)
+    with pytest.raises(IndexChangedError):
+        await store.add(owner, [Chunk(1, "t", None, None)], {former.id: [vector(8, 1)]})
+    with pytest.raises(IndexChangedError):
+        await store.fill(former, [gap], [vector(8, 1)])
+    assert await store.search(former, vector(8, 1), 5), "questions under way are answered"
+    assert await store.drop_retired(0) == ["former"]
+    with pytest.raises(IndexChangedError):
+        await store.search(former, vector(8, 1), 5)
+    assert [hit.text for hit in await store.search(latter, vector(16, 1), 5)] == ["t"]
+
+
+def test_what_was_indexed_before_there_were_indexes(
+    postgres_dsn_factory: Callable[[str], str],
+) -> None:
+    """The vectors of the version before are the first index, and that version goes on working."""
+    settings = load_settings(database_url=postgres_dsn_factory("upgraded"))
+    migrate(settings, "0002")
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO documents"
+            " (id, name, media_type, size, sha256, status, chunks, uploaded_by)"
+            " VALUES (gen_random_uuid(), 'd', 'text/plain', 1, '', 'ready', 3, 'ann')"
+        )
+        earlier = (
+            "INSERT INTO chunks (id, document_id, position, text, embedding_model, embedding)"
+            " SELECT gen_random_uuid(), id, %s, 't', %s, %s FROM documents"
+        )
+        for position, (model, numbers) in enumerate([("m", "[1,2]"), ("m", "[3,4]"), ("o", "[5]")]):
+            connection.execute(earlier, [position, model, numbers])
+        migrate(settings)
+        connection.execute(earlier, [9, "m", "[6,7]"])  # a replica that is still of that version
+        active = connection.execute("SELECT model, dimensions, state FROM embedding_indexes")
+        assert active.fetchall() == [("m", 2, "active")]
+        kept = connection.execute("SELECT embedding::text FROM vectors_1 ORDER BY 1").fetchall()
+        assert kept == [("[1,2]",), ("[3,4]",)]
+        connection.execute("DELETE FROM documents")
+        assert connection.execute("SELECT count(*) FROM vectors_1").fetchone() == (0,)

@@ -201,24 +201,3 @@ def test_size_limits(
             headers={"Content-Type": "multipart/form-data; boundary=b"},
         )
         assert hidden.status_code == 413, hidden.text
-
-
-def test_another_embedding_model_asks_for_the_files_again(
-    serve: Callable[..., AbstractContextManager[Any]],
-    app_settings: Callable[..., Any],
-    scripted_ollama: Any,
-) -> None:
-    scripted_ollama.models.append("other-embed")
-    settings = app_settings()
-    with serve(settings) as running, running.client() as client:
-        (document,) = upload(client, ("tea.md", TEA))
-    changed = settings.model_copy(update={"default_embedding_model": "other-embed"})
-    with serve(changed) as running, running.client() as client:
-        (stale,) = client.get("/api/documents").json()["documents"]
-        assert stale["status"] == "failed"
-        assert "embed-model" in stale["error"]
-        assert "upload it again" in stale["error"]
-        (again,) = upload(client, ("tea.md", TEA))
-        assert (again["id"], again["status"], again["chunks"]) == (document["id"], "ready", 2)
-        answer = client.post("/api/chat/query", json={"message": "When is tea served?"}).json()
-        assert answer["sources"][0]["section"] == "House › Tea"

@@ -37,6 +37,7 @@ def test_well(client: httpx.Client) -> None:
         "database": "ok",
         "model-server": "ok",
         "models": "ok",
+        "embedding": "ok",
         "mem0": "off",
     }
     ready = client.get("/api/ready")
@@ -51,7 +52,8 @@ def test_models(client: httpx.Client, scripted_ollama: Any) -> None:
     assert "chat-model" in ready.json()["missing"]["models"]
     scripted_ollama.down = True
     assert components(client) == {
-        "database": "ok", "model-server": "error", "models": "error", "mem0": "off",
+        "database": "ok", "model-server": "error", "models": "error",
+        "embedding": "ok", "mem0": "off",
     }  # fmt: skip
     scripted_ollama.down = False
     scripted_ollama.models.append("chat-model")
