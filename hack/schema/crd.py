@@ -46,6 +46,13 @@ _STORAGE: list[Rule] = [
         " MetisRAG and move the data",
     ),
 ]
+# What was a default before, the API server cannot see: the pods refuse that themselves.
+_EMBEDDING: Rule = (
+    "!has(self.embedding) || !has(oldSelf.embedding) || self.embedding == oldSelf.embedding"
+    " || (has(self.reindex) && self.reindex)",
+    "another embedding model means that all documents and memories are embedded anew: to have that"
+    " done, set reindex: true beside it; chat goes on meanwhile. Else keep the embedding model",
+)
 # A database is made here, or is one of the user's: by address or as a cluster of CloudNativePG's.
 _DATABASE: list[Rule] = [
     (
@@ -85,6 +92,7 @@ _SERVER: list[Rule] = [
     ),
 ]
 RULES: dict[str, list[Rule]] = {
+    "models": [_EMBEDDING],
     "auth": [
         (
             "!(has(self.mode) && self.mode == 'none'"

@@ -122,6 +122,7 @@ spec:
 {{- include "stack.trustEnv" (list .root (list "chat" "embedding" "ollama" "mem0")) }}
 - {name: DEFAULT_MODEL, value: {{ $values.models.chat | quote }}}
 - {name: DEFAULT_EMBEDDING_MODEL, value: {{ $values.models.embedding | quote }}}
+- {name: REINDEX, value: {{ $values.models.reindex | quote }}}
 - {name: USE_MEM0, value: {{ .values.useMem0 | quote }}}
 - {name: MEM0_ENDPOINT, value: {{ include "stack.mem0Url" .root | quote }}}
 - {name: MEM0_API_KEY_DIR, value: /run/secrets/mem0}
