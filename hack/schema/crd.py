@@ -237,6 +237,20 @@ def _status() -> Schema:
         },
         ["phase"],
     )
+    embedding = _record(
+        {
+            "state": _text("Waiting, Reindexing or Complete."),
+            "model": _text("The embedding model of the index that answers."),
+            "wanted": _text("The embedding model that is asked for."),
+            "percent": _whole("How much has been embedded anew.", minimum=0, maximum=100),
+            "done": _whole("Pieces of documents embedded anew.", format="int64"),
+            "total": _whole("Pieces of documents in all.", format="int64"),
+            "rate": _text("Pieces a second."),
+            "etaSeconds": _whole("Seconds that are left at this rate.", format="int64"),
+            "message": _text("What it waits for, for a person."),
+        },
+        ["state"],
+    )
     rotation = _record(
         {
             "component": _text("What is rotated: mem0-key, mem0-db or metis-db."),
@@ -291,6 +305,8 @@ def _status() -> Schema:
                 "x-kubernetes-list-type": "map",
                 "x-kubernetes-list-map-keys": ["component"],
             },
+            "embedding": embedding
+            | {"description": "With models.reindex: how far the change of the model is."},
             "operatorVersion": _text("Version of the operator whose rendering is in place."),
             "upgrade": upgrade
             | {

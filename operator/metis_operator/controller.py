@@ -22,6 +22,7 @@ from .core.conditions import Phase
 from .core.objects import METISRAG, Kind
 from .core.upgrade import Upgrade
 from .core.values import get
+from .embedding import Embeddings
 from .errors import ClusterError, NotFoundError
 from .gpu import Gpus
 from .observe import WATCHED, Instance, Store, pack, selector_of
@@ -56,6 +57,7 @@ class Controller:
         defaults = settings.chart_values("ollama")
         self._gpus = Gpus(cluster, self._store, renderer, defaults, lambda i: self._queue.wake(i))
         self._pulls = Pulls(cluster, self._store, lambda i: self._queue.wake(i))
+        self._embeddings = Embeddings(self._store, lambda i: self._queue.wake(i))
         self._reconcile = Reconciler(
             cluster,
             self._store,
@@ -65,6 +67,7 @@ class Controller:
             self._rotations,
             self._gpus,
             self._pulls,
+            self._embeddings,
         )
         self._queue = Queue[Instance](self._work, concurrency=settings.concurrency)
         self._doubtful: set[Kind] = set()
@@ -141,6 +144,7 @@ class Controller:
         await self._rotations.close()
         self._gpus.close()
         await self._pulls.close()
+        await self._embeddings.close()
 
     async def _work(self, instance: Instance) -> bool:
         """One reconcile; then those begin that waited for it to end."""

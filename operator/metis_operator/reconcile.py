@@ -28,6 +28,7 @@ from .core.plan import Action, Apply, Conflict, Keep, Prune, Replace, plan, rema
 from .core.upgrade import Upgrade, is_rolled_by, while_waiting
 from .core.values import get, merge
 from .credentials import ensure
+from .embedding import Embeddings
 from .errors import (
     ClusterError,
     ConflictError,
@@ -69,6 +70,7 @@ class Reconciler:
         rotations: Rotations,
         gpus: Gpus,
         pulls: Pulls,
+        embeddings: Embeddings,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -78,6 +80,7 @@ class Reconciler:
         self._rotations = rotations
         self._gpus = gpus
         self._pulls = pulls
+        self._embeddings = embeddings
         self._reporter = Reporter(cluster, store, upgrade, renderer.version)
         self._memories: dict[Instance, Memory] = {}
 
@@ -105,6 +108,7 @@ class Reconciler:
             self._rotations.forget(instance)
             self._gpus.forget(instance)
             self._pulls.forget(instance)
+            self._embeddings.forget(instance)
             return "settled"
         memory = self._memories.get(instance)
         if memory is None or memory.uid != uid_of(resource):
@@ -120,6 +124,7 @@ class Reconciler:
             await self._gpus.look_out(run, values)
             await self._rotations.carry_on(run, values)
             await self._pulls.look(run)
+        run.embedding = await self._embeddings.look(run, values)
         await self._reporter.tell(run, values)
         if run.stalls:
             return "stalled" if self._worth_retrying(run) else "settled"

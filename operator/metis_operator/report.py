@@ -11,10 +11,10 @@ import structlog
 
 from . import events, metrics, pulls
 from .cluster import Cluster
-from .core import conditions, credentials, gpu, health, manifests, models, names
+from .core import conditions, credentials, embedding, gpu, health, manifests, models, names
 from .core.conditions import Findings, Phase, Stall
 from .core.objects import METISRAG, SECRET, Key
-from .core.pods import Severity
+from .core.pods import EMBEDDING_REFUSED, Severity
 from .core.upgrade import Upgrade
 from .errors import NotFoundError
 from .observe import Store
@@ -95,7 +95,7 @@ class Reporter:
             inventory=conditions.inventory_of(run.before, run.owner.namespace)
             if frozen
             else list(run.desired),
-            stall=_merge_stalls(run.stalls),
+            stall=_merge_stalls([*run.stalls, *_refusals(parts)]),
             suspend=suspend,
             paused=run.paused,
             endpoint=endpoint or str(run.before.get("endpoint", "")),
@@ -113,6 +113,7 @@ class Reporter:
             rotation=run.before.get("rotation") or ()
             if run.rotation is None
             else [r.status for r in run.rotation],
+            embedding=run.embedding,
             rotation_waits=" ".join(r.trouble for r in run.rotation or () if r.trouble),
             fallback=fallback,
             extra={"gpu": run.before["gpu"]} if run.before.get("gpu") else {},
@@ -137,6 +138,11 @@ def _fallback(run: Run) -> str:
     if run.gpu is None:
         return str(conditions.condition(run.before, conditions.FALLBACK).get("message", ""))
     return gpu.words(run.gpu.state, run.wish) if run.gpu.on_cpu else ""
+
+
+def _refusals(parts: Iterable[health.Component]) -> list[Stall]:
+    refused = embedding.refusal(parts)
+    return [Stall(EMBEDDING_REFUSED, refused)] if refused else []
 
 
 def _merge_stalls(stalls: list[Stall]) -> Stall | None:

@@ -58,6 +58,7 @@ class Run:
     wish: Wish | None = None  # for GPUs, where the CPU may take their place
     pulls: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What the pod that pulls a model tells of it."""
+    embedding: Mapping[str, Any] = field(default_factory=dict)
     waits: bool = False  # for its turn in an upgrade of the operator
 
     @property

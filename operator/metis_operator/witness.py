@@ -24,6 +24,7 @@ Read = Callable[[str, str], Awaitable[Object | None]]
 _PORTS = {names.MEM0: 8050, names.APP: 8000}
 _STATUS = "/status"
 _APP_KEY = "/api/status/memory-key"
+_APP_INDEX = "/api/status/embedding"
 _APP_DATABASE = "/api/status/database"
 
 
@@ -60,6 +61,14 @@ class Witnesses:
     async def database_users(self, pods: Sequence[Object], keys: Sequence[str]) -> list[Pod]:
         """Which login each pod, of the app or the memory server, uses."""
         return list(await asyncio.gather(*(self._database_user(p, keys) for p in pods)))
+
+    async def index(self, pod: Object) -> Mapping[str, Any] | None:
+        """How the index of the documents stands, as a pod of the app says; None when it does not.
+
+        It is open to everybody, so no key is sent.
+        """
+        code, body = await self._ask(pod, _APP_INDEX, [""])
+        return body if code == 200 else None
 
     async def _checker(self, pod: Object, keys: Sequence[str], revoked: str | None) -> Pod:
         name = meta_of(pod)["name"]
@@ -118,7 +127,7 @@ class Witnesses:
             try:
                 async with self._slots:
                     answer = await client.get(
-                        url, headers={"X-API-Key": key}, extensions=extensions
+                        url, headers={"X-API-Key": key} if key else {}, extensions=extensions
                     )
             except (httpx2.HTTPError, OSError):
                 return 0, {}

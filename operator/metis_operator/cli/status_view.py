@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from ..core import names
+from ..core import embedding, names
 from ..core.conditions import PROGRESSING, READY, STALLED, Phase, condition
 from ..core.objects import Object, annotations_of, meta_of
 from .layout import Node, age, since, size, until
@@ -61,6 +61,7 @@ def summary(resource: Object) -> dict[str, Any]:
         "url": status.get("url", ""),
         "upgrade": status.get("upgrade") or None,
         "gpu": status.get("gpu") or None,
+        "embedding": status.get("embedding") or None,
         "rotation": list(status.get("rotation") or ()),
     }
 
@@ -174,6 +175,7 @@ def _facts(resource: Object, now: datetime) -> list[Node]:
         ("endpoint", str(status.get("endpoint") or "")),
         ("url", str(status.get("url") or "")),
         ("upgrade", ": ".join(str(upgrade[k]) for k in ("state", "message") if upgrade.get(k))),
+        ("embedding", embedding.told(status.get("embedding") or {})),
         ("rotation", "; ".join(_rotations(status, now))),
     ]
     return [Node(cells=[k, v], mark="fact", styles=("dim",)) for k, v in facts if v]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import names
+from . import embedding, names
 from .health import Component
 from .manifests import environment, find_component
 from .objects import (
@@ -36,6 +36,8 @@ READY, RECONCILING, STALLED = "Ready", "Reconciling", "Stalled"
 ROTATING = "Rotating"
 # There only while the models run on the CPU although the spec asks for GPUs.
 FALLBACK = "GPUFallback"
+# There only while documents are embedded anew for another model.
+REINDEXING = "Reindexing"
 # Reasons of Ready that name no trouble: it is on its way, or there.
 PROGRESSING, ALL_READY = "Progressing", "AllComponentsReady"
 
@@ -80,6 +82,8 @@ class Findings:
     version: str = ""
     rotation: Sequence[Mapping[str, Any]] = ()
     """What the status tells of each credential's rotation."""
+    embedding: Mapping[str, Any] = field(default_factory=dict)
+    """How far a change of the embedding model is, where one is wanted."""
     rotation_waits: str = ""
     """Why a rotation does not go on."""
     fallback: str = ""
@@ -109,6 +113,7 @@ def status(before: Mapping[str, Any], found: Findings, now: str) -> dict[str, An
         "models": [dict(m) for m in found.models],
         "selector": found.selector,
         "rotation": [dict(r) for r in found.rotation],
+        "embedding": dict(found.embedding),
         "operatorVersion": found.version,
         "upgrade": _upgrade(found.upgrade),
     }
@@ -221,7 +226,7 @@ def _conditions(
     before: Mapping[str, Any], found: Findings, phase: Phase, now: str
 ) -> list[dict[str, Any]]:
     wanted = [_ready(found, phase), _reconciling(found, phase), _stalled(found)]
-    wanted += [*_rotating(found), *_on_cpu(found)]
+    wanted += [*_rotating(found), *_on_cpu(found), *_reindexing(found)]
     return [_dated(condition(before, c["type"]), c, found.generation, now) for c in wanted]
 
 
@@ -287,6 +292,12 @@ def _on_cpu(found: Findings) -> list[dict[str, Any]]:
     if not found.fallback:
         return []
     return [_condition(FALLBACK, "True", "NoGPU", found.fallback)]
+
+
+def _reindexing(found: Findings) -> list[dict[str, Any]]:
+    said = embedding.told(found.embedding)
+    state = str(found.embedding.get("state"))
+    return [_condition(REINDEXING, "True", state, said)] if said else []
 
 
 def _condition(kind: str, state: str, reason: str, message: str) -> dict[str, Any]:

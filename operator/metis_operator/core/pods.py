@@ -26,6 +26,12 @@ _PULL = frozenset(
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 
+# How app.prepare and mem0_server.prepare end where documents or memories would have to be embedded
+# anew and nobody asked for it.
+_EMBEDDING_REFUSED = 3
+EMBEDDING_REFUSED = "EmbeddingChangeRefused"
+
+
 class Severity(enum.IntEnum):
     """How bad a finding is; the worst one speaks for its component."""
 
@@ -197,6 +203,10 @@ def _crash(
         )
     kind = "InitFailed" if status.get("init") else "CrashLoop"
     said = _last_line(str(ended.get("message") or ""))
+    if code == _EMBEDDING_REFUSED and status.get("name") == "prepare":
+        # Its pods do not start; those of the settings before go on.
+        _, _, why = said.partition(": ")
+        return Finding(Severity.TROUBLE, EMBEDDING_REFUSED, f"{why or said or name}.")
     message = f"{name} ended with exit code {code} ({times} restarts)"
     return Finding(Severity.TROUBLE, kind, f"{message}: {said}" if said else f"{message}.")
 

@@ -1,0 +1,97 @@
+"""What a MetisRAG's status tells of the index of its documents. Pure.
+
+The app tells how it stands at ``/api/status/embedding``; it is asked only where a change of the
+embedding model is wanted, so an instance that changes nothing costs nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from . import names
+from .health import Component
+from .manifests import component_of, environment, find_component
+from .objects import DEPLOYMENT, POD, Key, Object, is_going
+from .pods import EMBEDDING_REFUSED
+
+
+class State(enum.StrEnum):
+    """How far a change of the embedding model is."""
+
+    WAITING = "Waiting"
+    REINDEXING = "Reindexing"
+    COMPLETE = "Complete"
+
+
+def wanted_model(desired: Mapping[Key, Object]) -> str:
+    """The embedding model that the app is told to use."""
+    app = find_component(desired, names.APP, DEPLOYMENT)
+    return environment(app, "DEFAULT_EMBEDDING_MODEL") if app else ""
+
+
+def witness(observed: Mapping[Key, Object]) -> Object | None:
+    """A pod of the app that can be asked: the newest one that is ready."""
+    pods = [
+        o
+        for k, o in observed.items()
+        if k.kind is POD and component_of(o) == names.APP and _is_ready(o) and not is_going(o)
+    ]
+    return max(pods, key=lambda p: str(p["metadata"].get("creationTimestamp")), default=None)
+
+
+def status_of(body: Mapping[str, Any], wanted: str) -> dict[str, Any]:
+    """The entry of the status, from what the app said."""
+    model, progress = str(body.get("model") or ""), body.get("reindex") or {}
+    found: dict[str, Any] = {"model": model, "wanted": wanted}
+    message = str(progress.get("message") or body.get("message") or "")
+    if progress:
+        found |= {
+            "state": State.REINDEXING.value,
+            "percent": int(progress.get("percent") or 0),
+            "done": int(progress.get("done") or 0),
+            "total": int(progress.get("total") or 0),
+            "rate": f"{float(progress.get('rate') or 0):.1f}/s",
+        }
+        if progress.get("eta_seconds") is not None:
+            found["etaSeconds"] = int(progress["eta_seconds"])
+    else:
+        there = not model or is_same(model, wanted)
+        found["state"] = (State.COMPLETE if there else State.WAITING).value
+    return found | ({"message": message} if message else {})
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether two names are the same model's; ``:latest`` stands where no tag does."""
+    return one.removesuffix(":latest") == other.removesuffix(":latest")
+
+
+def told(status: Mapping[str, Any]) -> str:
+    """The entry in a sentence; empty where there is nothing to wait for."""
+    if status.get("state") == State.WAITING:
+        what = f"The documents are to be embedded anew with {status.get('wanted')}."
+    elif status.get("state") == State.REINDEXING:
+        left = f", {status['etaSeconds']} s left" if "etaSeconds" in status else ""
+        what = (
+            f"{status.get('done')} of {status.get('total')} pieces ({status.get('percent')} %) are "
+            f"embedded anew with {status.get('wanted')}, {status.get('rate')}{left}; "
+            f"{status.get('model')} answers till then."
+        )
+    else:
+        return ""
+    return f"{what} {status['message']}" if status.get("message") else what
+
+
+def refusal(components: Iterable[Component]) -> str:
+    """Why pods do not start that would use another embedding model; empty when there is none."""
+    return " ".join(dict.fromkeys(c.message for c in components if c.reason == EMBEDDING_REFUSED))
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    status = pod.get("status") or {}
+    ready = any(
+        c.get("type") == "Ready" and c.get("status") == "True"
+        for c in status.get("conditions") or ()
+    )
+    return ready and bool(status.get("podIP"))

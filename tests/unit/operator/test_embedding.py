@@ -1,0 +1,71 @@
+"""What the status tells of a change of the embedding model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metis_operator.core import conditions, embedding
+from metis_operator.core.conditions import Findings
+from metis_operator.core.pods import EMBEDDING_REFUSED, Severity, examine
+
+BODY = {
+    "state": "reindexing", "model": "small:latest", "dimensions": 384, "message": "",
+    "reindex": {
+        "model": "large:latest", "dimensions": 768, "done": 50, "total": 200, "percent": 25,
+        "rate": 10.04, "eta_seconds": 15, "message": "",
+    },
+}  # fmt: skip
+
+
+def test_progress() -> None:
+    found = embedding.status_of(BODY, "large")
+    assert found == {
+        "state": "Reindexing", "model": "small:latest", "wanted": "large", "percent": 25,
+        "done": 50, "total": 200, "rate": "10.0/s", "etaSeconds": 15,
+    }  # fmt: skip
+    said = embedding.told(found)
+    assert "50 of 200 pieces (25 %)" in said
+    assert "15 s left" in said
+    assert "small:latest answers till then" in said
+
+
+def test_what_it_waits_for_is_told() -> None:
+    stuck = {**BODY, "reindex": {**BODY["reindex"], "message": "the model large is missing"}}  # type: ignore[dict-item]
+    assert embedding.told(embedding.status_of(stuck, "large")).endswith("large is missing")
+    unasked = {"state": "ready", "model": "small:latest", "reindex": None, "message": ""}
+    assert embedding.status_of(unasked, "large")["state"] == "Waiting"
+
+
+def test_the_end() -> None:
+    for model in ("large:latest", None):
+        body = {"state": "ready", "model": model, "reindex": None, "message": ""}
+        found = embedding.status_of(body, "large")
+        assert found["state"] == "Complete"
+        assert embedding.told(found) == ""
+
+
+def test_a_condition_is_there_while_it_lasts() -> None:
+    def kinds(found: dict[str, Any]) -> dict[str, str]:
+        status = conditions.status({}, Findings(1, embedding=found), "2026-01-01T00:00:00Z")
+        return {c["type"]: c["reason"] for c in status["conditions"]}
+
+    assert kinds(embedding.status_of(BODY, "large"))["Reindexing"] == "Reindexing"
+    assert "Reindexing" not in kinds({"state": "Complete"})
+    assert "Reindexing" not in kinds({})
+
+
+def test_a_refusal_by_the_pods_is_known_by_its_exit_status() -> None:
+    def pod(code: int) -> dict[str, Any]:
+        said = "metis: metis-postgres: schema 0003\nmetis: indexed with a, the settings ask for b"
+        ended = {"exitCode": code, "message": said}
+        waits = {"waiting": {"reason": "CrashLoopBackOff"}}
+        state = {"name": "prepare", "state": waits, "lastState": {"terminated": ended}}
+        return {"metadata": {"name": "p"}, "status": {"initContainerStatuses": [state]}}
+
+    refused = examine(pod(3), [], "app")
+    assert refused is not None
+    assert (refused.reason, refused.severity) == (EMBEDDING_REFUSED, Severity.TROUBLE)
+    assert refused.message == "indexed with a, the settings ask for b."
+    other = examine(pod(1), [], "app")
+    assert other is not None
+    assert other.reason == "InitFailed"
