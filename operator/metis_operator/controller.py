@@ -57,7 +57,7 @@ class Controller:
         defaults = settings.chart_values("ollama")
         self._gpus = Gpus(cluster, self._store, renderer, defaults, lambda i: self._queue.wake(i))
         self._pulls = Pulls(cluster, self._store, lambda i: self._queue.wake(i))
-        self._embeddings = Embeddings(self._store, lambda i: self._queue.wake(i))
+        self._embeddings = Embeddings(cluster, self._store, lambda i: self._queue.wake(i))
         self._reconcile = Reconciler(
             cluster,
             self._store,

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .cluster import Cluster
 from .core import embedding
 from .core.embedding import State
+from .core.objects import SECRET, Key, Object
 from .core.values import get
 from .observe import Instance, Store
 from .run import Run
@@ -21,10 +23,11 @@ _AGAIN = 3.0
 class Embeddings:
     """What is told of the indexes of all instances; ``wake`` asks for a reconcile."""
 
-    def __init__(self, store: Store, wake: Callable[[Instance], None]) -> None:
+    def __init__(self, cluster: Cluster, store: Store, wake: Callable[[Instance], None]) -> None:
+        self._cluster = cluster
         self._store = store
         self._wake = wake
-        self._witnesses = Witnesses()
+        self._witnesses = Witnesses(self._secret)
         self._asked: dict[Instance, float] = {}
         self._timers: dict[Instance, asyncio.TimerHandle] = {}
 
@@ -63,6 +66,9 @@ class Embeddings:
         for timer in self._timers.values():
             timer.cancel()
         await self._witnesses.close()
+
+    async def _secret(self, namespace: str, name: str) -> Object | None:
+        return await self._cluster.get(Key(SECRET, namespace, name))
 
     def _wake_later(self, instance: Instance) -> None:
         if instance not in self._timers:
