@@ -50,8 +50,8 @@ _STORAGE: list[Rule] = [
 _EMBEDDING: Rule = (
     "!has(self.embedding) || !has(oldSelf.embedding) || self.embedding == oldSelf.embedding"
     " || (has(self.reindex) && self.reindex)",
-    "another embedding model means that all documents and memories are embedded anew: to have that"
-    " done, set reindex: true beside it; chat goes on meanwhile. Else keep the embedding model",
+    "another embedding model means that all documents are embedded anew: to have that done, set"
+    " reindex: true beside it; chat goes on meanwhile. Else keep the embedding model",
 )
 # A database is made here, or is one of the user's: by address or as a cluster of CloudNativePG's.
 _DATABASE: list[Rule] = [

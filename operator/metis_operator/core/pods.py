@@ -26,8 +26,7 @@ _PULL = frozenset(
 _CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 
-# How app.prepare and mem0_server.prepare end where documents or memories would have to be embedded
-# anew and nobody asked for it.
+# How app.prepare ends where documents would have to be embedded anew and nobody asked for it.
 _EMBEDDING_REFUSED = 3
 EMBEDDING_REFUSED = "EmbeddingChangeRefused"
 
