@@ -28,6 +28,8 @@ from app.errors import (
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from app.core.config import Settings
+
 POLL_SECONDS = 0.5
 SAY_EVERY = 10.0
 MEM0_SECONDS = 60.0
@@ -50,7 +52,8 @@ def main() -> int:
         config.refuse_to_start(settings)
         wait_for("metis-postgres", lambda: _database(lambda: migrate(settings)))
         say(f"metis-postgres: schema {newest_revision()}")
-        refuse_another_embedding_model(settings)
+        refuse = partial(refuse_another_embedding_model, settings)
+        wait_for("metis-postgres", lambda: _database(refuse))
         asked = partial(_answers, trusted=trust(settings))
         if settings.use_mem0:
             mem0 = f"{settings.mem0_endpoint}/ready"
