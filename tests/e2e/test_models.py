@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.full
+
 NAMESPACE = "pulling"
 REGISTRY = "registry"
 PORT = 5000
@@ -185,7 +187,6 @@ def test_an_unknown_model_is_told_with_the_registrys_reason(cluster: Any, instan
     cluster.wait_ready(instance, "demo", timeout=120)
 
 
-@pytest.mark.full
 def test_a_second_server_has_the_models_before_it_gets_requests(
     cluster: Any, instance: str
 ) -> None:
