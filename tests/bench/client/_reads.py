@@ -134,7 +134,8 @@ def invalidation() -> Row:
 def miss_storm() -> Iterator[Row]:
     async def storm(call: Callable[[], Any]) -> float:
         """Milliseconds from the first question to the last answer, of callers who are there."""
-        start, ended = asyncio.Event(), []
+        start = asyncio.Event()
+        ended: list[float] = []
 
         async def caller() -> None:
             await start.wait()
