@@ -172,6 +172,7 @@ def test_another_model_is_refused_until_asked_for(
     assert set(scripted_ollama.embedded_by) == {"embed-model"}
 
 
+@pytest.mark.full
 def test_goes_on_after_a_kill_while_questions_are_answered(
     serve: Serve,
     app_settings: Callable[..., Settings],
