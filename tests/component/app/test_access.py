@@ -28,7 +28,13 @@ GUARDED = [
     ("DELETE", "/api/memory/caches"),
     ("PUT", "/api/memory/preferences"),
 ]
-OPEN = {"/api/health", "/api/ready", "/api/status/memory-key", "/api/status/database"}
+OPEN = {
+    "/api/health",
+    "/api/ready",
+    "/api/status/memory-key",
+    "/api/status/database",
+    "/api/status/embedding",
+}
 
 
 def test_everything_else_asks_for_a_key(with_keys: Any) -> None:
