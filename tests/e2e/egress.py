@@ -3,6 +3,8 @@
 No CNI that enforces policies can be had offline, so the node itself watches: a table of nftables in
 its forwarding path lets through what stays in the cluster, and refuses and counts the rest. A pod
 that only asks for an outside name is noticed as well: the cluster's DNS then asks a server outside.
+Where the node itself answers for that server, the question is not forwarded: it is counted as it
+arrives.
 """
 
 from __future__ import annotations
@@ -40,6 +42,12 @@ def ruleset(pods: Sequence[str], inside: Sequence[str]) -> str:
             ct direction reply accept
             ip daddr {{ {", ".join(inside)} }} accept
             add @outside {{ ip saddr . ip daddr counter }} reject
+          }}
+          chain names {{
+            type filter hook prerouting priority -150; policy accept;
+            ip saddr != {{ {", ".join(pods)} }} accept
+            ip daddr {{ {", ".join(inside)} }} accept
+            meta l4proto {{ tcp, udp }} th dport 53 add @outside {{ ip saddr . ip daddr counter }}
           }}
         }}
     """
