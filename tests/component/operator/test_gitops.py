@@ -23,7 +23,7 @@ class GitOps:
     def __init__(self, world: World, folder: Path) -> None:
         self._flags = ["--kubeconfig", str(kubeconfig(folder, world.api, world.ns)), "-n", world.ns]
         self.rendered = subprocess.run(
-            [str(tools.helm()), "template", "demo", str(ROOT), "-n", world.ns],
+            [str(tools.helm()), "template", "demo", str(ROOT), "-n", world.ns, "--skip-tests"],
             check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
         self.rounds = 0
