@@ -232,7 +232,8 @@ class Stage:
         if not self.jobs_work:
             return
         for job in self.api.all("Job", self.ns):
-            if not (job.get("status") or {}).get("conditions"):
+            of_a_rotation = job["metadata"]["labels"]["app.kubernetes.io/component"] == "rotation"
+            if of_a_rotation and not (job.get("status") or {}).get("conditions"):
                 self._run(job)
 
     def _run(self, job: dict[str, Any]) -> None:
