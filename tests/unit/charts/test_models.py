@@ -101,7 +101,7 @@ def test_what_is_no_longer_wanted_goes_only_when_asked(stack):
     assert not any("--prune" in _args(job) for job in _jobs(stack()))
     *_, prune = _jobs(stack({"ollama": {"pull": {"prune": True}}}))
     assert _args(prune) == [
-        "--prune", "--servers", "demo-ollama-pods:11434", "--replicas", "1",
+        "--servers", "demo-ollama-pods:11434", "--prune", "--replicas", "1",
         "gemma3:12b", "nomic-embed-text",
     ]  # fmt: skip
     assert "metisrag.dev/model" not in prune["metadata"].get("annotations", {})

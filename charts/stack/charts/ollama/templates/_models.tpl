@@ -93,7 +93,6 @@ spec:
 
 {{/* The Services by which each pod is found, and the Jobs that pull. */}}
 {{- define "ollama.arrival" -}}
-{{- $pods := include "stack.name" (list .root "ollama-pods") -}}
 {{ include "ollama.pods" (list . "ollama-pods" true) }}
 {{- if include "ollama.areSeveral" .values }}
 ---
@@ -106,7 +105,7 @@ kind: ServiceAccount
 metadata:
   {{- include "stack.metadata" (list .root "pull") | nindent 2 }}
 automountServiceAccountToken: false
-{{- $servers := list "--servers" (printf "%s:%v" $pods .port) "--replicas" (toString .values.replicas) }}
+{{- $servers := list "--replicas" (toString .values.replicas) }}
 {{- if .values.existingClaim }}
 {{- $servers = append $servers "--shared" }}
 {{- end }}
@@ -133,12 +132,14 @@ automountServiceAccountToken: false
 {{/*
 "ollama.pullJob" (dict part name model args): a Job. A Job cannot change, so its name carries a
 digest of all that it is: another model, image or number of servers is another Job, and the former
-one goes. It stays when it is done, as a Job that is gone would be made and run again.
+one goes. It stays when it is done, as a Job that is gone would be made and run again. The digest is
+the same in every release, so that a rendering of one serves them all.
 */}}
 {{- define "ollama.pullJob" -}}
 {{- $root := .part.root -}}
 {{- $spec := include "ollama.pullJobSpec" . -}}
-{{- $component := printf "%s-%s" .name (sha256sum $spec | trunc 8) }}
+{{- $any := merge (dict "part" (dict "root" (dict "Release" (dict "Name" "any")))) . -}}
+{{- $component := printf "%s-%s" .name (include "ollama.pullJobSpec" $any | sha256sum | trunc 8) }}
 ---
 apiVersion: batch/v1
 kind: Job
@@ -183,7 +184,8 @@ template:
     containers:
       - {{ include "stack.container" (dict "part" $app "name" "pull" "image" (include "stack.image" (list $root $root.Values.app.image))) | nindent 8 | trim }}
         command: [python, -m, app.pull]
-        args: {{ toJson .args }}
+        {{- $servers := printf "%s:%v" (include "stack.name" (list $root "ollama-pods")) .part.port }}
+        args: {{ concat (list "--servers" $servers) .args | toJson }}
         env:
           - {name: HOME, value: /tmp}
         ports:
