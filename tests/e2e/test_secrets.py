@@ -44,6 +44,7 @@ def plant(cluster: Any) -> None:
     cluster.drop_namespace(NAMESPACE)
 
 
+@pytest.mark.full
 @pytest.mark.told
 @pytest.mark.last(1)
 def test_no_secret_value_is_told_anywhere(cluster: Any) -> None:
