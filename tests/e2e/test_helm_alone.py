@@ -325,9 +325,10 @@ def test_the_cron_job_rotates_what_is_due_and_git_ops_does_not_mind(
 
 def test_upgrade_keeps_credentials_and_uninstall_keeps_data(cluster: Any, solo: str) -> None:
     key = cluster.admin_key(solo, "solo")
-    cluster.helm(
-        "upgrade", "solo", str(ROOT), "-n", solo, "--reuse-values", "--wait", "--timeout", "3m"
-    )
+    cluster.helm(  # From the GitOps tool of the test before, which owns what it has applied.
+        "upgrade", "solo", str(ROOT), "-n", solo, "--reuse-values", "--wait", "--timeout", "3m",
+        "--force-conflicts",
+    )  # fmt: skip
     assert cluster.admin_key(solo, "solo") == key
     cluster.helm("uninstall", "solo", "-n", solo, "--wait", "--timeout", "2m")
     assert len(cluster.items("pvc", "-n", solo)) == 3
