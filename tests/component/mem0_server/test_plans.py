@@ -84,7 +84,7 @@ class ExplainedDatabase(Database):
     """Explains what is sent through it, and notes each plan under the name of its work."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database._settings, database._metrics)
+        super().__init__(database._settings, database.metrics)
         self.plans: list[tuple[str, str, Any]] = []
 
     @asynccontextmanager
