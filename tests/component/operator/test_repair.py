@@ -164,7 +164,7 @@ def test_killed_in_the_middle_it_finishes_after_the_restart(
     world.until_ready()
     after = {o["metadata"]["name"]: o["data"] for o in world.api.all("Secret", world.ns)}
     assert secrets.items() <= after.items()
-    assert len(world.children()) == 25
+    assert len(world.children()) == 32
 
 
 def test_what_the_cluster_refuses_stands_on_the_resource(
