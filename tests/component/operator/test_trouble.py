@@ -66,7 +66,7 @@ def test_trouble_that_comes_and_goes_is_one_event(world: World, wait: Callable[.
         wait(lambda: world.component("app")["reason"] == "CrashLoop")
         assert "exit code 3 (2 restarts): no such model" in world.component("app")["message"]
         world.pod("app", SPEC, app_pod(**running))
-        wait(lambda: world.component("app")["reason"] == "NotReady")
+        wait(lambda: world.component("app")["reason"] == "WaitingForDependency")
     world.look_again()
     assert [e for e in world.events() if e[0] == "Warning"] == [("Warning", "CrashLoop")]
 
