@@ -17,7 +17,7 @@ import httpx
 
 ROUTES = {"mem0": (8050, "/status"), "app": (8000, "/api/status/memory-key")}
 """What a key of the memory server opens at a pod of each component."""
-EVERY = 0.1
+EVERY = 0.5
 PREFIX = "rotation.metisrag.dev"
 
 
@@ -45,7 +45,7 @@ class Refusal:
 
 @contextmanager
 def former_key(cluster: Any, namespace: str, instance: str, key: str) -> Iterator[Refusal]:
-    """Ask all pods of an instance with ``key`` ten times a second while the context lasts."""
+    """Ask all pods of an instance with ``key`` twice a second while the context lasts."""
     found, stop = Refusal(), threading.Event()
     with ExitStack() as stack:
         command = [
