@@ -113,6 +113,7 @@ def test_nobody_else_s_memory_is_touched(checked: Any) -> None:
         assert "remember, recall: not checked" in said
         assert ben.get("/api/memory").json()["preferences"] == {"style": "short"}
         assert ben.get("/api/documents").json() == {"documents": []}
+        assert ben.delete("/api/memory").is_success  # Others' tests know this user, too.
 
 
 def test_switched_off_memory_is_not_checked(checked: Any) -> None:

@@ -178,7 +178,7 @@ def test_a_run_ends_with_its_starter_even_while_it_starts(
     pids = descendants(run.popen.pid)
     run.end(signal.SIGKILL)
     wait_for(lambda: not alive(pids), "the end of everything")
-    assert list(folder.glob("metis-dev-*")) == []
+    wait_for(lambda: not list(folder.glob("metis-dev-*")), "the end of its folder")
     assert "Traceback" not in run.text
 
 
