@@ -99,7 +99,7 @@ async def _telling(everywhere: Everywhere, told: Telling) -> None:
     task = asyncio.create_task(everywhere.run())
     while not task.done():
         told.log()
-        await asyncio.wait([task], timeout=1.0)
+        await asyncio.wait([task], timeout=0.25)  # A reason may hold for a second only.
     task.result()
     told.log()
 
