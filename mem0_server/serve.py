@@ -19,6 +19,7 @@ from mem0_server import collector
 from mem0_server.api.services import Services
 from mem0_server.app import create_app
 from mem0_server.errors import SettingsError
+from mem0_server.index.library import bring_in
 from mem0_server.logs import configure_logging
 from mem0_server.protocol import BoundedProtocol
 from mem0_server.settings import Settings, load_settings
@@ -126,6 +127,7 @@ def serve() -> int:
         print(f"mem0_server: {error.message}", file=sys.stderr)
         return 2
     server = DrainingServer(config, app.state.services)
+    bring_in(settings)
     collector.settle()
     server.run()
     return 0 if server.started else 1

@@ -1,9 +1,9 @@
 """mem0ai behind a small face: the only module that touches it, and always in a thread.
 
 It embeds through a model server and searches its pgvector collection, whose rows our own
-transactions write (see ``mem0_server.store.jobs``). It is imported when it is first needed, since
-that takes a second and 70 MB; its telemetry is off, its history is kept in memory and stays empty,
-and it never pulls a model.
+transactions write (see ``mem0_server.store.jobs``). A server imports it before it serves
+(:func:`bring_in`); its telemetry is off, its history is kept in memory and stays empty, and it
+never pulls a model.
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ class Hit:
 
     record_id: UUID
     score: float
+
+
+def bring_in(settings: Settings) -> None:
+    """Import mem0ai: a second of one processor and 70 MB, in which others hardly get a turn."""
+    settings.mem0_dir.mkdir(parents=True, exist_ok=True)
+    os.environ["MEM0_TELEMETRY"] = "false"
+    os.environ["MEM0_DIR"] = str(settings.mem0_dir)
+    with collector.for_good():
+        import mem0.memory.main  # noqa: F401
 
 
 class Library:
@@ -191,12 +200,9 @@ class Library:
 
     def _open(self, collection: Collection, create: bool) -> None:
         settings = self._settings
-        settings.mem0_dir.mkdir(parents=True, exist_ok=True)
-        os.environ["MEM0_TELEMETRY"] = "false"
-        os.environ["MEM0_DIR"] = str(settings.mem0_dir)
-        with collector.for_good():
-            from mem0.memory.main import Memory
-            from mem0.utils.factory import EmbedderFactory
+        bring_in(settings)
+        from mem0.memory.main import Memory
+        from mem0.utils.factory import EmbedderFactory
 
         # The library's own embedder pulls a missing model from its constructor.
         EmbedderFactory.provider_to_class["ollama"] = "mem0_server.index.embedder.LocalEmbedder"
