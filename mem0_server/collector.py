@@ -10,8 +10,6 @@ a hundred each, are mostly gone by themselves before they would be moved among t
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 YOUNG_OBJECTS = 10_000
 """Containers made, less those gone again, between two looks at the young; CPython's is 700."""
@@ -23,16 +21,3 @@ def settle() -> None:
     gc.freeze()
     _, middle, old = gc.get_threshold()
     gc.set_threshold(YOUNG_OBJECTS, middle, old)
-
-
-@contextmanager
-def for_good() -> Iterator[None]:
-    """What is made inside stays; for imports, which make nothing else. Collects nothing itself."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        if was_on:
-            gc.enable()

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 from uuid import UUID
 from weakref import WeakSet
 
-from mem0_server import collector
 from mem0_server.errors import (
     DatabaseUnavailableError,
     InvalidInputError,
@@ -53,8 +52,7 @@ def bring_in(settings: Settings) -> None:
     settings.mem0_dir.mkdir(parents=True, exist_ok=True)
     os.environ["MEM0_TELEMETRY"] = "false"
     os.environ["MEM0_DIR"] = str(settings.mem0_dir)
-    with collector.for_good():
-        import mem0.memory.main  # noqa: F401
+    import mem0.memory.main  # noqa: F401
 
 
 class Library:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .alarm import Alarm
 from .cluster import Cluster
 from .core import embedding
 from .core.embedding import State
@@ -26,10 +26,9 @@ class Embeddings:
     def __init__(self, cluster: Cluster, store: Store, wake: Callable[[Instance], None]) -> None:
         self._cluster = cluster
         self._store = store
-        self._wake = wake
+        self._alarm = Alarm(wake)
         self._witnesses = Witnesses(self._secret)
         self._asked: dict[Instance, float] = {}
-        self._timers: dict[Instance, asyncio.TimerHandle] = {}
 
     async def look(self, run: Run, values: Mapping[str, Any]) -> dict[str, Any]:
         """The entry of the status; empty where no change is wanted."""
@@ -44,7 +43,7 @@ class Embeddings:
         settled = before.get("state") == State.COMPLETE and not news
         lately = time.monotonic() - self._asked.get(run.instance, float("-inf")) < _AGAIN
         if not settled:
-            self._wake_later(run.instance)
+            self._alarm.set(run.instance, _AGAIN)
         if lately and not news:
             return before
         pod = embedding.witness(self._store.children(run.instance))
@@ -57,24 +56,12 @@ class Embeddings:
     def forget(self, instance: Instance) -> None:
         """Nothing is to be asked of it any more."""
         self._asked.pop(instance, None)
-        timer = self._timers.pop(instance, None)
-        if timer is not None:
-            timer.cancel()
+        self._alarm.forget(instance)
 
     async def close(self) -> None:
         """Wake nobody any more, and close the connections."""
-        for timer in self._timers.values():
-            timer.cancel()
+        self._alarm.close()
         await self._witnesses.close()
 
     async def _secret(self, namespace: str, name: str) -> Object | None:
         return await self._cluster.get(Key(SECRET, namespace, name))
-
-    def _wake_later(self, instance: Instance) -> None:
-        if instance not in self._timers:
-            loop = asyncio.get_running_loop()
-            self._timers[instance] = loop.call_later(_AGAIN, self._timer_ends, instance)
-
-    def _timer_ends(self, instance: Instance) -> None:
-        del self._timers[instance]
-        self._wake(instance)

@@ -18,6 +18,7 @@ from metis_operator.core.objects import RENDERED
 
 from hack import audit, tools
 from hack import cluster as kind
+from tests.foreign import definition
 from tests.rights import granted, refused, used
 
 ROOT = Path(__file__).parents[2]
@@ -64,25 +65,6 @@ def idle(cluster: Any, umbrella: str) -> Iterator[str]:
     cluster.kubectl("delete", *theirs, "--ignore-not-found", "--wait")
     cluster.kubectl("delete", "pv", "-l", f"test={CLASS}", "--ignore-not-found", "--wait")
     cluster.kubectl("delete", "storageclass", CLASS, "--ignore-not-found")
-
-
-def definition(group: str, kind: str, plural: str) -> dict[str, Any]:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"{plural}.{group}",
-            "annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in of the tests"},
-        },
-        "spec": {
-            "group": group,
-            "names": {"kind": kind, "plural": plural},
-            "scope": "Namespaced",
-            "versions": [version],
-        },
-    }
 
 
 def storage_class() -> dict[str, Any]:

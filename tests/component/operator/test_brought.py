@@ -9,6 +9,7 @@ import pytest
 
 from tests.component.operator.harness import PATHS, eventually
 from tests.component.operator.world import World
+from tests.foreign import definition
 
 # As CloudNativePG makes them for a Cluster "pg" (its documentation, "Connecting from an
 # application" and "Certificates"); the operator of that name is not here.
@@ -26,29 +27,7 @@ BROUGHT = {
 }
 CERTIFICATES = "apis/cert-manager.io/v1/namespaces/{ns}/certificates"
 CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-CERTIFICATE_CRD = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "certificates.cert-manager.io"},
-    "spec": {
-        "group": "cert-manager.io",
-        "names": {"kind": "Certificate", "plural": "certificates", "singular": "certificate"},
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "x-kubernetes-preserve-unknown-fields": True,
-                    }
-                },
-            }
-        ],
-    },
-}
+CERTIFICATE_CRD = definition("cert-manager.io", "Certificate", "certificates")
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.component.operator.harness import PATHS, eventually
 from tests.component.operator.world import World
+from tests.foreign import definition
 
 ALL = {
     "autoscaling": {"enabled": True, "cpu": "1500m"},
@@ -19,32 +20,7 @@ KINDS = {
 }
 ROUTES = "apis/gateway.networking.k8s.io/v1/namespaces/{ns}/httproutes"
 CRDS = "apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-ROUTE_CRD = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {
-        "name": "httproutes.gateway.networking.k8s.io",
-        "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
-    },
-    "spec": {
-        "group": "gateway.networking.k8s.io",
-        "names": {"kind": "HTTPRoute", "plural": "httproutes", "singular": "httproute"},
-        "scope": "Namespaced",
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "x-kubernetes-preserve-unknown-fields": True,
-                    }
-                },
-            }
-        ],
-    },
-}
+ROUTE_CRD = definition("gateway.networking.k8s.io", "HTTPRoute", "httproutes")
 
 
 @pytest.fixture(autouse=True)

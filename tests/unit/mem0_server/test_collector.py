@@ -4,19 +4,14 @@ import subprocess
 import sys
 
 SCRIPT = """
-import gc, sys
+import gc
 from mem0_server import collector
 
+stays = [[number] for number in range(200_000)]
 collector.settle()
-assert gc.get_freeze_count() > 1_000, "nothing was set aside"
+assert gc.get_freeze_count() > 200_000, "nothing was set aside"
 assert gc.get_threshold()[0] == collector.YOUNG_OBJECTS
-collections = []
-gc.callbacks.append(lambda phase, told: collections.append(phase))
-with collector.for_good():
-    stays = [[number] for number in range(200_000)]
-assert not collections, "collected while it was made"
 assert gc.isenabled()
-assert gc.get_freeze_count() > 200_000
 assert len(gc.get_objects()) < 20_000, "a full collection would look at it"
 
 class Loop:
@@ -26,11 +21,6 @@ loop = Loop()
 loop.itself = loop
 del loop
 assert gc.collect() > 0, "garbage made later stays"
-try:
-    with collector.for_good():
-        raise ImportError
-except ImportError:
-    assert gc.isenabled()
 """
 
 
