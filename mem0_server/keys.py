@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import time
 from pathlib import Path
 
 import structlog
@@ -43,6 +44,7 @@ class KeyRing:
         self._fixed = fixed.get_secret_value() if fixed is not None else None
         self._digests: tuple[bytes, ...] = ()
         self._revoked: frozenset[bytes] = frozenset()
+        self._presented: dict[bytes, float] = {}
         try:
             self._digests = self._read()
         except OSError as error:
@@ -60,8 +62,16 @@ class KeyRing:
         """Fingerprints of the live keys."""
         return [fingerprint(digest) for digest in self._digests]
 
-    def check(self, presented: bytes | None) -> None:
+    @property
+    def idle(self) -> dict[str, float]:
+        """Seconds since each live key was last presented; those that never were are not in it."""
+        now = time.monotonic()
+        return {fingerprint(digest): now - at for digest, at in self._presented.items()}
+
+    def check(self, presented: bytes | None, *, counts: bool = True) -> None:
         """Let a live key pass. Takes the same time for every key of the same length.
+
+        Where it ``counts``, the key is in use at this moment.
 
         :raises MissingKeyError: nothing was presented.
         :raises RevokedKeyError: it was live here once.
@@ -81,6 +91,8 @@ class KeyRing:
             raise UnknownKeyError(
                 f"the API key {fingerprint(digest)} is not live here; read the current one"
             )
+        if counts:
+            self._presented[digest] = time.monotonic()
 
     def reload(self) -> None:
         """Read the keys again. When they cannot be read, those known stay live."""
@@ -92,6 +104,7 @@ class KeyRing:
         if digests != self._digests:
             self._revoked = self._revoked.union(self._digests).difference(digests)
             self._digests = digests
+            self._presented = {d: at for d, at in self._presented.items() if d in digests}
             log.info("keys_changed", accepted=self.fingerprints)
 
     async def watch(self) -> None:

@@ -246,6 +246,10 @@ class Status(BaseModel):
     """For operators: what is accepted, where the schema stands, what waits."""
 
     accepted_keys: Annotated[list[str], Field(description="First 12 hex digits of each SHA-256")]
+    key_idle_seconds: Annotated[
+        dict[str, float],
+        Field(description="Since each was last presented, but to this route; not if it never was"),
+    ]
     database: DatabaseLogin
     schema_version: str
     backlog: Annotated[int, Field(description="Records that wait to be indexed")]

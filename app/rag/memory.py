@@ -44,7 +44,7 @@ PAUSE = 5.0
 """Seconds without memory after it ran into the time limit."""
 PATIENCE = 0.25
 """Seconds after which Mem0, which answers in milliseconds, is asked whether it serves at all."""
-FROZEN = 0.5
+FROZEN = 1.0
 """Seconds for that answer."""
 HURRY = 0.005
 """Seconds to learn what is known without a Mem0 that is left alone: its cost to a chat request."""

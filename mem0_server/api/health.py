@@ -51,6 +51,7 @@ async def status(parts: Parts) -> Status:
     former = parts.database.former_connections + parts.library.former_connections(login)
     return Status(
         accepted_keys=parts.keys.fingerprints,
+        key_idle_seconds={key: round(idle, 3) for key, idle in parts.keys.idle.items()},
         database=DatabaseLogin(fingerprint=login, former_connections=former),
         schema_version=await _schema_version(parts),
         backlog=await parts.indexer.backlog(),

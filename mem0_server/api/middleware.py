@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 # connection is closed.
 DISCARDED = 8
 OPEN = frozenset({"/health", "/ready", "/metrics"})
+STATUS = "/status"  # to ask it is not to use a key: it tells who does
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -60,7 +61,8 @@ class Gate:
         named = REQUEST_ID.set(request_id)
         try:
             if scope["path"] not in OPEN:
-                self._services.keys.check(headers.get(b"x-api-key"))
+                counts = scope["path"] != STATUS
+                self._services.keys.check(headers.get(b"x-api-key"), counts=counts)
                 self._admit()
             body = await self._body(scope, headers, receive)
             await self._app(scope, body, answering)

@@ -77,7 +77,8 @@ class Witnesses:
             return Pod(name, trouble=_trouble(code, body))
         accepts = frozenset(str(f) for f in body.get("accepted_keys") or ())
         refuses = await self._refuses(pod, _STATUS, keys, revoked)
-        return Pod(name, accepts=accepts, refuses_revoked=refuses)
+        idle = {str(f): float(s) for f, s in (body.get("key_idle_seconds") or {}).items()}
+        return Pod(name, accepts=accepts, idle=idle, refuses_revoked=refuses)
 
     async def _refuses(
         self, pod: Object, path: str, keys: Sequence[str], revoked: str | None

@@ -319,10 +319,11 @@ readinessProbe:
   {{- if .readyCommand }}
   exec:
     command: {{ toJson .readyCommand }}
+  periodSeconds: 5
   {{- else }}
   httpGet: {path: {{ .ready }}, port: http{{ $scheme }}}
-  {{- end }}
   periodSeconds: 3
+  {{- end }}
   timeoutSeconds: 5
   failureThreshold: 2
 {{- end -}}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the database on the first start, then becomes the server.
+# Makes the database on the first start, then becomes the server. Called docker-ensure-initdb.sh it
+# ends there.
 #
 #   POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE   of the superuser; required on the first start
 #   POSTGRES_USER (postgres), POSTGRES_DB (= user), POSTGRES_INITDB_ARGS
@@ -96,5 +97,6 @@ if [ "$1" = postgres ]; then
 	fi
 	chmod 00700 "$PGDATA" || true
 	[ -s "$PGDATA/PG_VERSION" ] || first_start
+	[ "$(basename "$0")" != docker-ensure-initdb.sh ] || exit 0
 fi
 exec "$@"

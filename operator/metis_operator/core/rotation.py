@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .schedule import Rules, next_time
 
@@ -24,6 +24,9 @@ PATIENCE = 60.0
 # Other pods that mount the Secret cannot be asked; so long after they were made to look at it, the
 # former value still works. So long, too, a rotation in a hurry waits for those who use the value.
 GRACE = 5.0
+# So long nobody must have presented the former value before it is revoked: what is sent takes a
+# while to arrive. Who goes on with it all the same is not waited for longer than the second figure.
+QUIET, QUIET_WITHIN = 2.0, 30.0
 # A change of the database that failed is begun anew after so many seconds.
 RETRY_CHANGE = 10.0
 
@@ -87,6 +90,8 @@ class Pod:
     name: str
     accepts: frozenset[str] | None = None
     """For one that checks it: the fingerprints it lets pass."""
+    idle: Mapping[str, float] = field(default_factory=dict)
+    """For one that checks it: seconds since each was last presented to it; not if it never was."""
     uses: str | None = None
     """For one that uses it: the fingerprint it presents."""
     former: int = 0
@@ -265,8 +270,15 @@ def _switch(seen: Seen) -> Step:
             waiting[pod.name] = pod.trouble or "does not use the new one yet"
         elif pod.former:
             waiting[pod.name] = f"still has {pod.former} connections with the old one"
-    if not waiting and seen.bystanders and seen.now - (seen.phase_since or 0.0) < GRACE:
+    since = seen.now - (seen.phase_since or 0.0)
+    if not waiting and seen.bystanders and since < GRACE:
         return Wait(dict.fromkeys(seen.bystanders, "is given time to look"))
+    if not waiting and since < QUIET_WITHIN:
+        waiting = {
+            pod.name: "was asked with the old one just now"
+            for pod in seen.checkers
+            if pod.idle.get(seen.held.previous or "", QUIET) < QUIET
+        }
     return _unless(waiting, seen, Revoke())
 
 

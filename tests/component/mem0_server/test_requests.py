@@ -64,6 +64,10 @@ def test_keys_rotate_while_the_server_runs(
     status = server.client.get("/status", headers={"X-API-Key": new}).json()
     prints = {hashlib.sha256(key.encode()).hexdigest()[:12] for key in (old, new)}
     assert set(status["accepted_keys"]) == prints
+    assert status["key_idle_seconds"] == {}, "to ask for the status is not to use a key"
+    server.client.get("/humans/nobody", headers={"X-API-Key": new})
+    status = server.client.get("/status", headers={"X-API-Key": new}).json()
+    assert list(status["key_idle_seconds"]) == [hashlib.sha256(new.encode()).hexdigest()[:12]]
     publish("3", current=new)
     wait(lambda: not accepted(old), "the end of the old key", 3)
     assert accepted(new)

@@ -129,7 +129,8 @@ class RotatingPod:
         if path == "/status":
             if not self.accepts(key):
                 return 401, {}
-            return 200, {"accepted_keys": self.ring.fingerprints, "database": login}
+            said = {"accepted_keys": self.ring.fingerprints, "key_idle_seconds": self.ring.idle}
+            return 200, {**said, "database": login}
         if not recognises(self.held, key):
             return 401, {}
         if path == "/api/status/memory-key":

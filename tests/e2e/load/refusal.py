@@ -70,6 +70,9 @@ def former_key(cluster: Any, namespace: str, instance: str, key: str) -> Iterato
         for thread in threads:
             thread.start()
         try:
+            cluster.wait_for(
+                lambda: all(found.answers.values()), 30, lambda: f"not all answer: {found.answers}"
+            )
             yield found
         finally:
             stop.set()
@@ -79,10 +82,12 @@ def former_key(cluster: Any, namespace: str, instance: str, key: str) -> Iterato
 
 def _ask(url: str, key: str, answers: list[tuple[float, int]], stop: threading.Event) -> None:
     with httpx.Client(timeout=10, headers={"X-API-Key": key}) as client:
-        while not stop.wait(EVERY):
+        while True:
             at = time.time()
             with contextlib.suppress(httpx.HTTPError):  # the way to the pod, not the pod's answer
                 answers.append((at, client.get(url).status_code))
+            if stop.wait(EVERY):
+                return
 
 
 def _see_revocation(watch: subprocess.Popen[str], found: Refusal) -> None:

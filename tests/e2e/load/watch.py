@@ -71,9 +71,11 @@ def steady_load(cluster: Any, namespace: str, instance: str, rate: int = 20) -> 
         "name": "load", "image": image, "imagePullPolicy": "IfNotPresent",
         "command": ["python", "/load/steady.py"], "env": env, "volumeMounts": mounts,
         "securityContext": security,
-        # Limits too: a namespace may have small ones of its own for who names none.
+        # Limits too: a namespace may have small ones of its own for who names none. On a busy node
+        # it must not be what is slow, so it has more of a right to the processor than any other.
         "resources": {
-            "requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"},
+            "requests": {"cpu": "300m", "memory": "64Mi"},
+            "limits": {"cpu": "1", "memory": "256Mi"},
         },
     }  # fmt: skip
     pod_security = {

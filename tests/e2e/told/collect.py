@@ -48,7 +48,7 @@ class Told:
         self.secrets: dict[str, str] = {}
         """Every secret value, and what it is."""
         self._node = node
-        self._http = httpx.Client(**_access(kubeconfig))
+        self._http = httpx.Client(**access(kubeconfig))
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._watch, args=(path,), daemon=True)
@@ -135,7 +135,7 @@ class Told:
         self._keep_object("secrets", json.dumps({"name": name, "annotations": notes}))
 
 
-def _access(kubeconfig: Path) -> dict[str, Any]:
+def access(kubeconfig: Path) -> dict[str, Any]:
     """Address and credentials of the API server, for an HTTP client."""
     config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]

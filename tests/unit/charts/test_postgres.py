@@ -87,8 +87,9 @@ def start(stack, tmp_path):
     (volume / "pgdata").mkdir(parents=True)
     (tmp_path / "start.sh").write_text(script.replace("/var/lib/postgresql/data", str(volume)))
     for name, text in {
-        "postgres": "echo 'postgres (PostgreSQL) 17.6 (Debian 17.6-1.pgdg12+1)'",
-        "docker-entrypoint.sh": 'echo "started $*"',
+        "postgres": """[ "$*" = --version ] || { echo started "$@"; exit; }
+            echo 'postgres (PostgreSQL) 17.6 (Debian 17.6-1.pgdg12+1)'""",
+        "docker-ensure-initdb.sh": 'echo made for "$@"; mkdir -p "$PGDATA"',
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
@@ -96,7 +97,7 @@ def start(stack, tmp_path):
     def run():
         env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PGDATA": str(volume / "pgdata")}
         return subprocess.run(
-            ["sh", tmp_path / "start.sh", "postgres"],
+            ["sh", tmp_path / "start.sh", "postgres", "-c", "port=5432"],
             env=env,
             capture_output=True,
             text=True,
@@ -119,18 +120,19 @@ def test_data_of_another_major_version_is_refused_and_left_alone(start):
 def test_data_of_this_version_is_served(start):
     run, volume = start
     (volume / "pgdata/PG_VERSION").write_text("17\n")
-    assert run().stdout == "started postgres\n"
+    assert run().stdout == "started -c port=5432\n"
     assert not (volume / "initializing").exists()
 
 
 def test_a_first_start_is_marked_and_an_interrupted_one_made_anew(start):
     run, volume = start
-    assert run().returncode == 0
+    made = "made for postgres -c port=5432\n"
+    assert run().stdout == made + "started -c port=5432\n"
     assert (volume / "initializing").exists()
     (volume / "pgdata/PG_VERSION").write_text("17\n")
     assert run().returncode == 0
     assert (volume / "pgdata.interrupted/PG_VERSION").exists()
-    assert not (volume / "pgdata").exists()
+    assert not (volume / "pgdata/PG_VERSION").exists()
 
 
 def test_extra_variables_reach_the_server_alone(stack):

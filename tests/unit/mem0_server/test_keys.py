@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_refusal_tells_the_fingerprint_and_not_the_key(tmp_path: Path) -> None
     with pytest.raises(UnknownKeyError) as caught:
         ring(tmp_path).check(TWO.encode())
     assert TWO not in caught.value.message
-    assert fingerprint(__import__("hashlib").sha256(TWO.encode()).digest()) in caught.value.message
+    assert fingerprint(hashlib.sha256(TWO.encode()).digest()) in caught.value.message
 
 
 def test_placeholders_are_never_live(tmp_path: Path) -> None:
@@ -62,3 +63,18 @@ def test_a_directory_that_vanishes_keeps_what_was_live(tmp_path: Path) -> None:
     keys.reload()
     with pytest.raises(RevokedKeyError):
         keys.check(ONE.encode())
+
+
+def test_it_tells_how_long_nobody_has_presented_a_key(tmp_path: Path) -> None:
+    (tmp_path / "current").write_text(ONE)
+    (tmp_path / "previous").write_text(TWO)
+    keys = ring(tmp_path)
+    keys.check(ONE.encode())
+    keys.check(TWO.encode(), counts=False)
+    with pytest.raises(UnknownKeyError):
+        keys.check(b"mk_a-key-that-nobody-knows")
+    assert list(keys.idle) == [fingerprint(hashlib.sha256(ONE.encode()).digest())]
+    assert 0 <= keys.idle.popitem()[1] < 10
+    (tmp_path / "current").unlink()
+    keys.reload()
+    assert keys.idle == {}

@@ -13,6 +13,8 @@ from metis_operator.core import slots
 from metis_operator.core.credentials import MEM0_KEY, METIS_DB, fresh
 from metis_operator.core.rotation import (
     PATIENCE,
+    QUIET,
+    QUIET_WITHIN,
     RETRY_CHANGE,
     Begin,
     Change,
@@ -131,6 +133,16 @@ def test_pods_that_cannot_be_asked_get_some_time() -> None:
     seen_it = seen(held=SWITCHING, phase_since=999.0, bystanders=("script",))
     assert decide(seen_it, NEVER) == Wait({"script": "is given time to look"})
     assert decide(replace(seen_it, now=1010.0), NEVER) == Revoke()
+
+
+def test_a_key_is_not_revoked_while_somebody_still_presents_it() -> None:
+    server = Pod("m", accepts=BOTH, idle={"old": QUIET - 0.1, "new": 0.0})
+    busy = seen(held=SWITCHING, checkers=[Pod("n", accepts=BOTH), server], phase_since=999.0)
+    assert decide(busy, NEVER) == Wait({"m": "was asked with the old one just now"})
+    quiet = replace(server, idle={"old": QUIET, "new": 0.0})
+    assert decide(replace(busy, checkers=[quiet]), NEVER) == Revoke()
+    assert decide(replace(busy, now=999.0 + QUIET_WITHIN), NEVER) == Revoke()
+    assert decide(replace(busy, urgent=True), NEVER) == Revoke()
 
 
 def test_a_pod_that_does_not_confirm_is_named_after_a_while() -> None:

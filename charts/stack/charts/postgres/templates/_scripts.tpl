@@ -28,6 +28,7 @@ start.sh: |
   if [ ! -s "$PGDATA/PG_VERSION" ]; then
     : >"$marker"
     sync "$marker" "$volume"
+    docker-ensure-initdb.sh "$@"
   fi
   # The kubelet puts a renewed certificate there; the server reads it when it is told to.
   certificate=/run/tls/server/tls.crt
@@ -36,7 +37,11 @@ start.sh: |
       [ "$seen" = "$(cksum <"$certificate")" ] || pg_ctl reload || true
     done >/dev/null 2>&1 &
   fi
-  exec docker-entrypoint.sh "$@"
+  # Where volumes get their group from the kubelet, it may write there too, which PostgreSQL refuses.
+  chmod 700 "$PGDATA" || true
+  # Not through the image's entrypoint, which would leave the superuser's password in the server's
+  # environment for as long as it runs.
+  exec "$@"
 
 10-roles.sh: |
   #!/bin/sh
