@@ -6,7 +6,9 @@ export ARGS GROUP INSTANCE Q
 # uv from PATH, or fetched into ~/.cache/metis-rag/uv; it sets up everything else that is Python.
 UV = uv=$$(hack/uv) && "$$uv"
 RUN = $(UV) run --frozen
-TIERS = tests/unit tests/component tests/e2e
+# Those that neither wait for anything nor measure anything use every processor.
+UNIT = pytest --numprocesses auto tests/unit
+REST = pytest --durations 25 tests/component tests/e2e
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +40,7 @@ generate:  ## Schemas, CRD and references from charts/stack/values.yaml
 	@$(RUN) python -m hack.schema
 
 test-unit:  ## The unit tests, without any I/O
-	@$(RUN) pytest -m 'not full' tests/unit
+	@$(RUN) $(UNIT) -m 'not full'
 
 test-tools:  ## What the tests need: a browser, etcd, kube-apiserver, versions of Helm
 	@$(RUN) python -m hack test-tools
@@ -47,12 +49,14 @@ test-cluster:  ## The kind cluster of the end-to-end tests, with the images of t
 	@$(RUN) python -m hack cluster up
 
 test: lint test-tools test-cluster  ## Lint, unit, component, and end-to-end on a kind cluster of its own
-	@$(RUN) pytest -m 'not full' $(TIERS)
+	@$(RUN) $(UNIT) -m 'not full'
+	@$(RUN) $(REST) -m 'not full'
 
 bench:  ## Measure ourselves beside a peer into docs/benchmarks.md: make bench [GROUP=mem0]
 	@$(RUN) python -m tests.bench $(if $(GROUP),--group "$$GROUP")
 
 test-full: lint test-tools test-cluster  ## The long tests too
-	@$(RUN) pytest $(TIERS)
+	@$(RUN) $(UNIT)
+	@$(RUN) $(REST)
 
 .PHONY: help up dev ask down images lint generate test-unit test-tools test-cluster test bench test-full

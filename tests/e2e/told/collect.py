@@ -62,7 +62,9 @@ class Told:
             thread.start()
 
     def scrape(self, namespace: str | None = None) -> None:
-        """Read the metrics of the product's pods that are ready."""
+        """Read the metrics of the product's pods that are ready; after the end, nothing."""
+        if self._stopping.is_set():
+            return
         path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
         query = {"labelSelector": "app.kubernetes.io/part-of=metis-rag"}
         for pod in self._http.get(path, params=query).raise_for_status().json()["items"]:

@@ -33,7 +33,6 @@ data:
     {{- end }}
   env:
     - {name: POSTGRES_USER, value: postgres}
-    - {name: POSTGRES_PASSWORD_FILE, value: /run/secrets/db/superuser-password}
     - {name: POSTGRES_DB, value: {{ .database }}}
     - {name: POSTGRES_INITDB_ARGS, value: "--data-checksums --auth-host=scram-sha-256"}
     - {name: PGDATA, value: /var/lib/postgresql/data/pgdata}
@@ -94,6 +93,7 @@ data:
     name: {{ include "stack.name" (list .root .component) }}
     defaultMode: 365  # 0555: the image runs what is executable
     items:
+      - {key: 05-superuser.sh, path: 05-superuser.sh}
       - {key: 10-roles.sh, path: 10-roles.sh}
       - {key: 99-done.sh, path: 99-done.sh}
 {{ include "stack.secretVolume" (list "db" (include "stack.name" (list .root (printf "%s-db" .database))) (list "username" "password" "superuser-password")) }}

@@ -28,7 +28,9 @@ start.sh: |
   if [ ! -s "$PGDATA/PG_VERSION" ]; then
     : >"$marker"
     sync "$marker" "$volume"
-    docker-ensure-initdb.sh "$@"
+    # The image would keep the superuser's password in the environment of all that it starts, so it
+    # gets one that 05-superuser.sh replaces.
+    POSTGRES_PASSWORD=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n') docker-ensure-initdb.sh "$@"
   fi
   # The kubelet puts a renewed certificate there; the server reads it when it is told to.
   certificate=/run/tls/server/tls.crt
@@ -39,9 +41,20 @@ start.sh: |
   fi
   # Where volumes get their group from the kubelet, it may write there too, which PostgreSQL refuses.
   chmod 700 "$PGDATA" || true
-  # Not through the image's entrypoint, which would leave the superuser's password in the server's
-  # environment for as long as it runs.
   exec "$@"
+
+05-superuser.sh: |
+  #!/bin/sh
+  # Gives the superuser its password, from its file.
+  set -eu
+  exec psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 \
+    --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" <<'SQL'
+  \set password `cat /run/secrets/db/superuser-password`
+  SET log_statement = 'none';
+  SET log_min_error_statement = 'panic';
+  SET log_min_duration_statement = -1;
+  ALTER ROLE :"USER" PASSWORD :'password';
+  SQL
 
 10-roles.sh: |
   #!/bin/sh
