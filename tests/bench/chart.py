@@ -6,22 +6,16 @@ the app's pod is ready, which needs everything else. ``METIS_BENCH_RUNS`` is the
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import yaml
 
-from hack import cluster as kind
-from hack import install
+from tests.bench._kind import RUNS, cluster_of_tests, operator
 from tests.bench.rows import Row, compare
 from tests.e2e.conftest import ROOT, Cluster
 
-RUNS = int(os.environ.get("METIS_BENCH_RUNS", "3"))
 NAMESPACE, OPERATOR, NAME = "bench-chart", "bench-chart-op", "quick"
 PEER = "kubectl apply of the same manifests"
 GENERATED = ("auth", "mem0-key", "metis-db", "mem0-db")
@@ -29,7 +23,7 @@ GENERATED = ("auth", "mem0-key", "metis-db", "mem0-db")
 
 def rows() -> Iterator[Row]:
     """All rows of the group."""
-    cluster = _cluster()
+    cluster = cluster_of_tests()
     took: dict[str, list[float]] = {"kubectl": [], "helm": [], "cr": [], "umbrella": []}
     manifests, secrets = _manifests(cluster)
     ways: dict[str, Callable[[], None]] = {
@@ -40,7 +34,7 @@ def rows() -> Iterator[Row]:
         for way, begin in ways.items():
             took[way].append(_timed(cluster, begin))
         took["umbrella"].append(_timed(cluster, lambda: _umbrella(cluster), clean=_uninstall))
-    with _operator(cluster):
+    with operator(cluster, OPERATOR):
         for _ in range(RUNS):
             took["cr"].append(_timed(cluster, lambda: cluster.metisrag(NAMESPACE, NAME, {})))
             took["kubectl"].append(_timed(cluster, ways["kubectl"]))
@@ -139,30 +133,3 @@ def _umbrella(cluster: Cluster) -> None:
 
 def _uninstall(cluster: Cluster) -> None:
     cluster.helm("uninstall", NAME, "-n", NAMESPACE, "--ignore-not-found", "--wait")
-
-
-def _cluster() -> Cluster:
-    command = [sys.executable, "-m", "hack", "cluster", "up", "--name", kind.TESTS]
-    subprocess.run(command, check=True, cwd=ROOT)
-    kubeconfig = kind.named(kind.TESTS).kubeconfig
-    assert kubeconfig is not None
-    return Cluster(kubeconfig, "", install.small_spec(), install.operator_image())
-
-
-@contextmanager
-def _operator(cluster: Cluster) -> Iterator[None]:
-    """A running operator."""
-    values = {
-        "operator": {"image": cluster.operator_image, "defaults": cluster.small},
-        "instance": {"create": False},
-    }
-    cluster.namespace(OPERATOR)
-    cluster.helm(
-        "install", "bench", str(ROOT), "-n", OPERATOR, "--wait", "--timeout", "3m", "-f", "-",
-        stdin=yaml.safe_dump(values),
-    )  # fmt: skip
-    try:
-        yield
-    finally:
-        cluster.helm("uninstall", "bench", "-n", OPERATOR, "--wait")
-        cluster.drop_namespace(OPERATOR)

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import base64
 import secrets
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 from typing import Any
 
 import yaml
 
-from hack import cluster as kind
-from hack import install
+from tests.bench._kind import RUNS, cluster_of_tests, operator
 from tests.bench.rows import Row, compare
-from tests.e2e.conftest import ROOT, Cluster
+from tests.e2e.conftest import Cluster
 from tests.e2e.load.watch import POD, Sample, p99, steady_load
 
 NAMESPACE, NAME = "bench-rotation", "spin"
@@ -46,49 +44,46 @@ class Outcome:
     p99_before: float
     p99_after: float
 
-    @property
-    def failures(self) -> str:
-        """What went wrong, the commonest first."""
-        return ", ".join(f"{n} x {what}" for what, n in self.failed.most_common()) or "nothing"
-
 
 def rows() -> Iterator[Row]:
     """All rows of the group."""
-    cluster = _cluster()
+    cluster = cluster_of_tests()
     with _instance(cluster):
         for component in ("mem0-key", "mem0-db", "metis-db"):
-            ours = _measure(cluster, partial(_ask, cluster, component))
-            theirs = _measure(cluster, partial(_by_hand, cluster, component))
+            ours, theirs = [], []
+            for _ in range(RUNS):
+                ours.append(_measure(cluster, partial(_ask, cluster, component)))
+                theirs.append(_measure(cluster, partial(_by_hand, cluster, component)))
             yield from _compare(component, ours, theirs)
 
 
-def _compare(component: str, ours: Outcome, theirs: Outcome) -> Iterator[Row]:
+def _compare(component: str, ours: list[Outcome], theirs: list[Outcome]) -> Iterator[Row]:
     yield compare(
         row=f"{component}: failed requests while it changes",
         unit="requests",
-        ours=[ours.failed.total()],
+        ours=[sum(one.failed.total() for one in ours)],
         peer_name=BY_HAND,
-        peer=[theirs.failed.total()],
+        peer=[sum(one.failed.total() for one in theirs)],
         better="lower",
         at_most=0.0,
-        note=f"{ours.failures} of {ours.sent} sent during ours and {SETTLE:.0f} s after it; "
-        f"{theirs.failures} of {theirs.sent} by hand",
+        note=f"of {RUNS} turns together: {_failures(ours)}, during ours and {SETTLE:.0f} s after "
+        f"it; {_failures(theirs)} by hand",
     )
     yield compare(
         row=f"{component}: time until all is on the new one",
         unit="s",
-        ours=[ours.took],
+        ours=[one.took for one in ours],
         peer_name=BY_HAND,
-        peer=[theirs.took],
+        peer=[one.took for one in theirs],
         better="lower",
         goal=1.0,
     )
     yield compare(
         row=f"{component}: 99th percentile of latency while it changes",
         unit="ms",
-        ours=[ours.p99],
+        ours=[one.p99 for one in ours],
         peer_name=BY_HAND,
-        peer=[theirs.p99],
+        peer=[one.p99 for one in theirs],
         better="lower",
         goal=1.0,
         note=f"before, during, after: {_three(ours)}; by hand {_three(theirs)}",
@@ -122,9 +117,16 @@ def _failed(samples: list[Sample]) -> Counter[str]:
     return Counter(f"{s.target} {s.result}" for s in samples if s.failed)
 
 
-def _three(outcome: Outcome) -> str:
-    found = (outcome.p99_before, outcome.p99, outcome.p99_after)
-    return ", ".join(f"{ms:.0f} ms" for ms in found)
+def _failures(outcomes: list[Outcome]) -> str:
+    """What went wrong in all of them, the commonest first, of how many requests."""
+    failed = sum((one.failed for one in outcomes), Counter())
+    words = ", ".join(f"{n} x {what}" for what, n in failed.most_common()) or "nothing"
+    return f"{words} of {sum(one.sent for one in outcomes)} sent"
+
+
+def _three(outcomes: list[Outcome]) -> str:
+    parts = zip(*((one.p99_before, one.p99, one.p99_after) for one in outcomes), strict=True)
+    return ", ".join(f"{median(part):.0f} ms" for part in parts)
 
 
 def _ask(cluster: Cluster, component: str) -> None:
@@ -181,30 +183,10 @@ def _restart(cluster: Cluster, *parts: str) -> None:
         cluster.kubectl("rollout", "status", "-n", NAMESPACE, name, "--timeout=180s", timeout=200)
 
 
-def _cluster() -> Cluster:
-    command = [sys.executable, "-m", "hack", "cluster", "up", "--name", kind.TESTS]
-    subprocess.run(command, check=True, cwd=ROOT)
-    kubeconfig = kind.named(kind.TESTS).kubeconfig
-    assert kubeconfig is not None
-    return Cluster(kubeconfig, install.small_spec(), install.operator_image())
-
-
 @contextmanager
 def _instance(cluster: Cluster) -> Iterator[None]:
-    """An operator and a MetisRAG with two pods of each server."""
-    values = {
-        "operator": {"image": cluster.operator_image, "defaults": cluster.small},
-        "instance": {"create": False},
-    }
-    cluster.namespace(NAMESPACE)
-    cluster.helm(
-        "upgrade", "--install", "bench", str(ROOT), "-n", NAMESPACE, "--wait", "--timeout", "3m",
-        "-f", "-", stdin=yaml.safe_dump(values),
-    )  # fmt: skip
-    try:
+    """A MetisRAG with two pods of each server, and its operator."""
+    with operator(cluster, NAMESPACE):
         cluster.metisrag(NAMESPACE, NAME, {"app": {"replicas": 2}, "mem0": {"replicas": 2}})
         cluster.wait_ready(NAMESPACE, NAME)
         yield
-    finally:
-        cluster.helm("uninstall", "bench", "-n", NAMESPACE, "--wait")
-        cluster.drop_namespace(NAMESPACE)
