@@ -65,6 +65,7 @@ class Library:
         self._threads = ThreadPoolExecutor(settings.index_threads, thread_name_prefix="mem0ai")
         self._waiting = 0
         self._memory: Any = None
+        self._memories: dict[str, Any] = {}
         self._pool: Any = None
         self._connections: WeakSet[Any] = WeakSet()
         self._closed = False
@@ -199,7 +200,6 @@ class Library:
     def _open(self, collection: Collection, create: bool) -> None:
         settings = self._settings
         bring_in(settings)
-        from mem0.memory.main import Memory
         from mem0.utils.factory import EmbedderFactory
 
         # The library's own embedder pulls a missing model from its constructor.
@@ -208,6 +208,18 @@ class Library:
             return
         if self._pool is None:
             self._pool = _connections(settings, self._connections.add)
+        if collection.name not in self._memories:
+            # Kept for good: one that is collected closes the pool that all of them share.
+            self._memories[collection.name] = self._made(collection)
+        self._memory = self._memories[collection.name]
+        if create:
+            self._memory.vector_store.create_col()
+
+    def _made(self, collection: Collection) -> Any:
+        """mem0ai's ``Memory`` over the collection."""
+        from mem0.memory.main import Memory
+
+        settings = self._settings
         embedding, chat = embedding_server(settings), chat_server(settings)
         memory = Memory.from_config(
             {
@@ -228,9 +240,7 @@ class Library:
         # The library's own clients wait for ever.
         memory.embedding_model.client = embedding.client(settings, settings.embedding_timeout)
         memory.llm.client = chat.client(settings, settings.extraction_timeout)
-        if create:
-            memory.vector_store.create_col()
-        self._memory = memory
+        return memory
 
 
 def _connections(settings: Settings, made: Callable[[Any], None]) -> Any:

@@ -1,5 +1,6 @@
 """The index can be made anew from the records, and one that nobody uses goes away."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -70,6 +71,27 @@ def test_a_lost_table_is_made_again(
     query(f"DROP TABLE {table}")
     done = reindex(dsn, scripted_ollama.url)
     assert done.returncode == 0, done.stderr
+    assert found(client) == 2
+
+
+def test_a_server_whose_index_has_gone_makes_another(
+    dsn: str,
+    scripted_ollama: Any,
+    new_settings: Callable[..., Any],
+    start: Callable[[Any], Any],
+    query: Query,
+    wait: Callable[..., Any],
+) -> None:
+    client = start(new_settings(dsn, scripted_ollama.url, index_keep=4)).client
+    client.put("/agents/helper", json={"name": "Helper", "persona": ""})
+    client.put("/humans/ada", json={})
+    keep(client, 2)
+    assert found(client) == 2
+    ((table,),) = query("SELECT name FROM index_collections")
+    query(f"DROP TABLE {table}")
+    query("DELETE FROM index_collections")
+    wait(lambda: query("SELECT name FROM index_collections"), "another index", 20)
+    gc.collect()  # what was in use before must not take the connections along
     assert found(client) == 2
 
 
