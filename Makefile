@@ -8,7 +8,9 @@ UV = uv=$$(hack/uv) && "$$uv"
 RUN = $(UV) run --frozen
 # Those that neither wait for anything nor measure anything use every processor.
 UNIT = pytest --numprocesses auto tests/unit
-REST = pytest --durations 25 tests/component tests/e2e
+# One process each: what a session has started for its tests runs until its end.
+COMPONENT = pytest --durations 25 tests/component
+E2E = pytest --durations 25 tests/e2e
 
 help:  ## Print this list
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,13 +52,15 @@ test-cluster:  ## The kind cluster of the end-to-end tests, with the images of t
 
 test: lint test-tools test-cluster  ## Lint, unit, component, and end-to-end on a kind cluster of its own
 	@$(RUN) $(UNIT) -m 'not full'
-	@$(RUN) $(REST) -m 'not full'
+	@$(RUN) $(COMPONENT) -m 'not full'
+	@$(RUN) $(E2E) -m 'not full'
 
 bench:  ## Measure ourselves beside a peer into docs/benchmarks.md: make bench [GROUP=mem0]
 	@$(RUN) python -m tests.bench $(if $(GROUP),--group "$$GROUP")
 
 test-full: lint test-tools test-cluster  ## The long tests too
 	@$(RUN) $(UNIT)
-	@$(RUN) $(REST)
+	@$(RUN) $(COMPONENT)
+	@$(RUN) $(E2E)
 
 .PHONY: help up dev ask down images lint generate test-unit test-tools test-cluster test bench test-full

@@ -58,7 +58,8 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         context = browser.new_context(viewport=options.pop("viewport", WIDE), **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
         page.on("pageerror", lambda error: problems.append(f"error: {error}"))
         page.on(
             "console",

@@ -32,7 +32,7 @@ from mem0_server.settings import Settings
 KEY = "mk_component-test-key-1234567890"
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = 10) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
     """The first true value of ``condition``; fails after ``seconds``."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
