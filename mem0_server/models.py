@@ -223,6 +223,18 @@ class Ready(BaseModel):
     schema_version: str
 
 
+class Reindexing(BaseModel):
+    """How far the index of another embedding model is."""
+
+    model: str
+    dimensions: int
+    done: int
+    total: int
+    percent: int
+    rate: Annotated[float, Field(description="Records a second")]
+    eta_seconds: int | None
+
+
 class EmbeddingStatus(BaseModel):
     """Whether records can be indexed and searched now."""
 
@@ -230,6 +242,10 @@ class EmbeddingStatus(BaseModel):
     model: str
     dimensions: int | None
     reason: str | None
+    message: Annotated[
+        str | None, Field(description="Why another model of the settings is not used, or waits")
+    ] = None
+    reindex: Reindexing | None = None
 
 
 class DatabaseLogin(BaseModel):

@@ -11,12 +11,15 @@ import time
 import psycopg
 
 from mem0_server.errors import Mem0ServerError, MigrationError
+from mem0_server.index.text import refusal, same_model
 from mem0_server.migrate import Say, connect, migrate
 from mem0_server.settings import Settings, load_settings
 
 RETRY_SECONDS = 0.5
 SAY_AGAIN_SECONDS = 10.0
 GIVE_UP_SECONDS = 600.0
+REFUSED = 3
+"""Exit status that the operator knows a refused change of the embedding model by."""
 
 
 def prepare(settings: Settings, say: Say, give_up: float = GIVE_UP_SECONDS) -> str:
@@ -52,7 +55,10 @@ def prepare(settings: Settings, say: Say, give_up: float = GIVE_UP_SECONDS) -> s
 
 
 def main() -> int:
-    """Exit status 0 when the database is ready, 1 when it is not, 2 for wrong settings."""
+    """Exit status 0 when the server may start, 1 when it may not, 2 for wrong settings.
+
+    REFUSED: another embedding model than that of the memories, without REINDEX.
+    """
 
     def say(line: str) -> None:
         print(f"prepare: {line}", file=sys.stderr, flush=True)
@@ -64,10 +70,28 @@ def main() -> int:
         return 2
     try:
         prepare(settings, say)
+        refused = refused_change(settings)
     except Mem0ServerError as error:
         say(error.message)
         return 1
+    if refused:
+        say(refused)
+        return REFUSED
     return 0
+
+
+def refused_change(settings: Settings) -> str | None:
+    """What to say where the settings want another embedding model and do not say REINDEX."""
+    if settings.reindex:
+        return None
+    with connect(settings) as connection:
+        row = connection.execute(
+            "SELECT model FROM index_collections WHERE activated_at IS NOT NULL"
+            " ORDER BY activated_at DESC LIMIT 1"
+        ).fetchone()
+    if row is None or same_model(row[0], settings.embedding_model):
+        return None
+    return refusal(row[0], settings.embedding_model)
 
 
 if __name__ == "__main__":

@@ -4,4 +4,4 @@ Alembic's head; kept here because the server compares versions without loading A
 test holds the two equal. Versions sort as text, and a newer schema still serves older code.
 """
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"

@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     )
     llm_model: str = "gemma3:12b"
     embedding_model: str = "nomic-embed-text"
+    reindex: bool = Field(
+        default=False, description="embed all records anew for another embedding model"
+    )
     embedding_timeout: float = Field(default=60, gt=0, description="seconds to index one batch")
     search_timeout: float = Field(default=10, gt=0, description="seconds for one search")
     extraction_timeout: float = Field(default=120, gt=0, description="seconds to extract facts")

@@ -164,6 +164,20 @@ def _record(properties: Schema, required: list[str] | None = None) -> Schema:
     return schema | ({"required": required} if required else {})
 
 
+def _index(unit: str) -> Schema:
+    """How far the embedding of one index is."""
+    return {
+        "state": _text("Waiting, Reindexing or Complete."),
+        "model": _text("The embedding model of the index that answers."),
+        "percent": _whole("How much has been embedded anew.", minimum=0, maximum=100),
+        "done": _whole(f"{unit} embedded anew.", format="int64"),
+        "total": _whole(f"{unit} in all.", format="int64"),
+        "rate": _text(f"{unit} a second."),
+        "etaSeconds": _whole("Seconds that are left at this rate.", format="int64"),
+        "message": _text("What it waits for, for a person."),
+    }
+
+
 def _status() -> Schema:
     condition = _record(
         {
@@ -238,16 +252,11 @@ def _status() -> Schema:
         ["phase"],
     )
     embedding = _record(
-        {
-            "state": _text("Waiting, Reindexing or Complete."),
-            "model": _text("The embedding model of the index that answers."),
+        _index("Pieces of documents")
+        | {
             "wanted": _text("The embedding model that is asked for."),
-            "percent": _whole("How much has been embedded anew.", minimum=0, maximum=100),
-            "done": _whole("Pieces of documents embedded anew.", format="int64"),
-            "total": _whole("Pieces of documents in all.", format="int64"),
-            "rate": _text("Pieces a second."),
-            "etaSeconds": _whole("Seconds that are left at this rate.", format="int64"),
-            "message": _text("What it waits for, for a person."),
+            "memories": _record(_index("Records"), ["state"])
+            | {"description": "The same of what the memory server holds."},
         },
         ["state"],
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,15 @@ from mem0_server.errors import (
     UnavailableError,
 )
 from mem0_server.index.library import Hit, Library
-from mem0_server.index.text import collection_name, filters_of, payload_of, text_of
+from mem0_server.index.text import (
+    collection_name,
+    filters_of,
+    misfit,
+    payload_of,
+    refusal,
+    same_model,
+    text_of,
+)
 from mem0_server.metrics import Metrics
 from mem0_server.models import EmbeddingStatus
 from mem0_server.settings import Settings
@@ -36,8 +45,34 @@ RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 10.0
 OWN_WRITES_SECONDS = 5.0
 LOOK_AFTER_SECONDS = 60.0
+COUNT_SECONDS = 1.0
 # What may be the fault of one text alone.
 REFUSALS = (InvalidInputError, ModelFailedError)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a collection is that is being built."""
+
+    left_at_first: int
+    begun: float
+    total: int = 0
+    left: int = 0
+    counted: float = 0.0
+
+    def told(self, collection: Collection) -> dict[str, Any]:
+        """For the status: done, total, records a second and seconds left."""
+        done = max(self.total - self.left, 0)
+        rate = (self.left_at_first - self.left) / max(time.monotonic() - self.begun, 0.001)
+        return {
+            "model": collection.model,
+            "dimensions": collection.dimensions,
+            "done": done,
+            "total": self.total,
+            "percent": 100 * done // self.total if self.total else 100,
+            "rate": round(max(rate, 0.0), 2),
+            "eta_seconds": round(self.left / rate) if rate > 0 else None,
+        }
 
 
 @dataclass(slots=True)
@@ -47,6 +82,11 @@ class _State:
     collection: Collection | None = None
     trouble: str | None = None
     looked_after_at: float = 0.0
+    started: datetime | None = None
+    message: str | None = None
+    length: int = 0
+    building: Collection | None = None
+    progress: Progress | None = None
 
 
 class Indexer:
@@ -74,13 +114,16 @@ class Indexer:
     def status(self) -> EmbeddingStatus:
         """Whether records can be indexed now, and if not, why."""
         collection, trouble = self._state.collection, self._state.trouble
+        building, progress = self._state.building, self._state.progress
         state: str = "unavailable" if trouble else "ok" if collection else "starting"
         return EmbeddingStatus.model_validate(
             {
                 "status": state,
-                "model": self._settings.embedding_model,
+                "model": collection.model if collection else self._settings.embedding_model,
                 "dimensions": collection.dimensions if collection else None,
                 "reason": trouble,
+                "message": self._state.message,
+                "reindex": progress.told(building) if building and progress else None,
             }
         )
 
@@ -100,9 +143,11 @@ class Indexer:
         wait = RETRY_SECONDS
         while True:
             try:
+                await self._follow()
                 collection = await self.open()
                 await self._look_after(collection)
-                if not await self.drain(collection):
+                taken = await self.drain(collection) if self._fits(collection) else 0
+                if not taken and not await self._build(collection):
                     await self._sleep(self._settings.index_poll)
                 wait = RETRY_SECONDS
             except Mem0ServerError as error:
@@ -114,7 +159,7 @@ class Indexer:
                 await asyncio.sleep(MAX_RETRY_SECONDS)
 
     async def open(self) -> Collection:
-        """The collection of the embedding model; on the first call found or made.
+        """The collection that answers; the first one is made for the model of the settings.
 
         :raises OllamaError: Ollama is away or has no such model.
         :raises DatabaseUnavailableError: the database does not answer.
@@ -122,19 +167,105 @@ class Indexer:
         async with self._opening:
             if self._state.collection is not None:
                 return self._state.collection
+            if self._state.started is None:
+                self._state.started = await self._collections.now()
+            active = await self._collections.active()
             try:
-                dimensions = await self._library.dimensions()
+                if active is None:
+                    first = await self._made(self._settings.embedding_model)
+                    await self._collections.activate_first(first.name)
+                    active = await self._collections.active() or first
+                self._state.length = await self._library.dimensions(active.model)
+                await self._opened(active)
             except OllamaError as error:
                 self._state.trouble = error.message
                 raise
-            model = self._settings.embedding_model
-            collection = Collection(collection_name(model, dimensions), model, dimensions)
-            known = await self._collections.is_registered(collection.name)
-            await self._library.open(collection, create=not known)
-            queued = 0 if known else await self._collections.register(collection)
-            self._state.collection, self._state.trouble = collection, None
-            log.info("index_open", collection=collection.name, dimensions=dimensions, queued=queued)
-            return collection
+            self._library.answer_from(active)
+            self._state.collection, self._state.trouble = active, None
+            log.info("index_open", collection=active.name, dimensions=active.dimensions)
+            return active
+
+    async def _made(self, model: str) -> Collection:
+        """The collection of ``model``, found or made, and opened."""
+        dimensions = await self._library.dimensions(model)
+        collection = Collection(collection_name(model, dimensions), model, dimensions)
+        await self._opened(collection)
+        return collection
+
+    async def _opened(self, collection: Collection) -> None:
+        known = await self._collections.is_registered(collection.name)
+        await self._library.open(collection, create=not known)
+        if not known:
+            queued = await self._collections.register(collection)
+            log.info("index_made", collection=collection.name, queued=queued)
+
+    async def _follow(self) -> None:
+        """Go over to the collection that answers now, whoever let it."""
+        active = await self._collections.active()
+        mine = self._state.collection
+        if active is not None and mine is not None and active.name != mine.name:
+            async with self._opening:
+                self._state.collection = None
+            await self.open()
+            log.info("index_switched", collection=active.name, model=active.model)
+
+    async def _build(self, active: Collection) -> bool:
+        """A batch for the collection of another model, where that is wanted; whether it was one.
+
+        Rests as long as it worked, because searches use the same models.
+        """
+        model, state = self._settings.embedding_model, self._state
+        same = same_model(active.model, model)
+        if same and self._fits(active):
+            state.message = state.building = state.progress = None
+            return False
+        if not self._settings.reindex:
+            state.message = self._misfit(active) if same else refusal(active.model, model)
+            return False
+        if active.activated_at and state.started and active.activated_at > state.started:
+            return False  # this replica's settings are older than what answers
+        try:
+            return await self._build_on(model)
+        except OllamaError as error:  # searches may go on all the same
+            state.message, state.trouble = f"embedding anew waits: {error.message}", None
+            return False
+
+    def _fits(self, active: Collection) -> bool:
+        """Whether its model still makes vectors of the length that it has."""
+        return self._state.length == active.dimensions
+
+    def _misfit(self, active: Collection) -> str:
+        return misfit(active.model, self._state.length, active.dimensions)
+
+    async def _count(self, building: Collection) -> bool:
+        """See how far it is, now and then, as counting takes a while; whether it still is there."""
+        progress, now = self._state.progress, time.monotonic()
+        if progress is not None and now - progress.counted < COUNT_SECONDS:
+            return True
+        if not await self._collections.use(building.name):
+            return False
+        total = await self._collections.records()
+        left = await self._jobs.backlog(building.name)
+        if progress is None:
+            progress = self._state.progress = Progress(left, now)
+        progress.total, progress.left, progress.counted = total, left, now
+        return True
+
+    async def _build_on(self, model: str) -> bool:
+        state = self._state
+        building = state.building = state.building or await self._made(model)
+        if not await self._count(building):
+            state.building = state.progress = None  # it is made again
+            return True
+        begun = time.monotonic()
+        taken = await self.drain(building)
+        state.message = None
+        if not taken and await self._collections.switch(building.name):
+            state.building = state.progress = None
+            await self._follow()
+            return True
+        await asyncio.sleep(time.monotonic() - begun)
+        return taken > 0
 
     async def search(
         self,
@@ -157,7 +288,10 @@ class Indexer:
         """
         try:
             async with asyncio.timeout(OWN_WRITES_SECONDS):
-                await self._catch_up(await self.open(), scope)
+                active = await self.open()
+                if not self._fits(active):
+                    raise OllamaError(self._misfit(active))
+                await self._catch_up(active, scope)
         except TimeoutError:
             if self._state.collection is None:
                 raise OllamaUnreachableError(
@@ -178,8 +312,9 @@ class Indexer:
 
         :raises OllamaError: Ollama is away or has no such model.
         """
-        dimensions = await self._library.dimensions()
-        await self._collections.drop(collection_name(self._settings.embedding_model, dimensions))
+        active = await self._collections.active()
+        if active is not None:
+            await self._collections.drop(active.name)
         self._state.collection = None
 
     async def _look_after(self, collection: Collection) -> None:
@@ -238,7 +373,7 @@ class Indexer:
 
     async def _index(self, collection: Collection, lease: UUID, jobs: list[Job]) -> int:
         texts = [text_of(job.kind, job.data) for job in jobs]
-        vectors = await self._library.embed(texts)
+        vectors = await self._library.embed(texts, collection)
         lemmas = await self._library.lemmas(texts)
         rows = [
             IndexRow(job.record_id, vector, payload_of(job, text, words))

@@ -77,24 +77,28 @@ class Library:
             raise OllamaError("the search index is not open yet; try again")
         return self._memory
 
-    async def dimensions(self) -> int:
-        """The length of the embedding model's vectors, asked of Ollama.
+    async def dimensions(self, model: str) -> int:
+        """The length of the vectors of ``model``, asked of Ollama.
 
         :raises OllamaError: Ollama is away or has no such model.
         """
         timeout = self._settings.embedding_timeout  # the first call may load the model
-        return await self.call(self._dimensions, within=timeout)
+        return await self.call(self._dimensions, model, within=timeout)
 
     async def open(self, collection: Collection, *, create: bool) -> None:
         """Make mem0ai's ``Memory`` over the collection; with ``create`` also its table."""
         await self.call(self._open, collection, create, within=60)
 
-    async def embed(self, texts: list[str]) -> list[list[float]]:
-        """Embed ``texts`` in one call.
+    def answer_from(self, collection: Collection) -> None:
+        """Search in this opened collection from now on."""
+        self._memory = self._memories.get(collection.name)
+
+    async def embed(self, texts: list[str], collection: Collection) -> list[list[float]]:
+        """Embed ``texts`` in one call, with the model of an opened collection.
 
         :raises OllamaError: Ollama is away or has no such model.
         """
-        embedder = self.memory.embedding_model
+        embedder = self._memories[collection.name].embedding_model
         return await self.call(
             embedder.embed_batch, texts, "add", within=self._settings.embedding_timeout
         )
@@ -188,13 +192,10 @@ class Library:
         self._metrics.threads.labels("running").set(running)
         self._metrics.threads.labels("waiting").set(self._waiting - running)
 
-    def _dimensions(self) -> int:
-        settings = self._settings
-        vector = embedding_server(settings).embed(settings, settings.embedding_model, "dimensions")
+    def _dimensions(self, model: str) -> int:
+        vector = embedding_server(self._settings).embed(self._settings, model, "dimensions")
         if not vector:
-            raise OllamaError(
-                f"{settings.embedding_model!r} made no vector; it is no embedding model"
-            )
+            raise OllamaError(f"{model!r} made no vector; it is no embedding model")
         return len(vector)
 
     def _open(self, collection: Collection, create: bool) -> None:
@@ -211,9 +212,8 @@ class Library:
         if collection.name not in self._memories:
             # Kept for good: one that is collected closes the pool that all of them share.
             self._memories[collection.name] = self._made(collection)
-        self._memory = self._memories[collection.name]
         if create:
-            self._memory.vector_store.create_col()
+            self._memories[collection.name].vector_store.create_col()
 
     def _made(self, collection: Collection) -> Any:
         """mem0ai's ``Memory`` over the collection."""

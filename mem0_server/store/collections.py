@@ -1,12 +1,13 @@
 """The tables that hold the search index, one for each embedding model, and which are in use.
 
-Replicas with different models run side by side while a roll-out lasts. Each says now and then
-that it uses its collection; one that nobody has used for a while is dropped with its queue.
+One answers: that which was let to last. Another may be filled beside it. Replicas say now and
+then which they use; one that nobody has used for a while is dropped with its queue.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from mem0_server.database import Connection, Database
 from mem0_server.store.sql import count, identifier
@@ -24,9 +25,26 @@ _USED = "UPDATE index_collections SET used_at = now() WHERE name = $1"
 # What waits for the first time is part of an index that is still being built.
 _UNUSED = """
 SELECT name FROM index_collections
-WHERE name <> $1 AND used_at < now() - make_interval(secs => $2)
+WHERE name <> $1 AND name <> coalesce((
+    SELECT name FROM index_collections
+    WHERE activated_at IS NOT NULL ORDER BY activated_at DESC LIMIT 1
+), '') AND used_at < now() - make_interval(secs => $2)
   AND NOT EXISTS (SELECT FROM index_jobs WHERE collection = $1 AND attempts = 0)
 """
+
+_ACTIVE = """
+SELECT name, model, dimensions, activated_at FROM index_collections
+WHERE activated_at IS NOT NULL ORDER BY activated_at DESC LIMIT 1
+"""
+# What was written lately is indexed by the search that asks for it, so it holds up nothing.
+_SWITCH = """
+UPDATE index_collections SET activated_at = clock_timestamp()
+WHERE name = $1 AND NOT EXISTS (
+    SELECT FROM index_jobs
+    WHERE collection = $1 AND attempts = 0 AND created_at < now() - make_interval(secs => $2)
+)
+"""
+LATELY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +54,7 @@ class Collection:
     name: str
     model: str
     dimensions: int
+    activated_at: datetime | None = None
 
 
 class Collections:
@@ -44,6 +63,37 @@ class Collections:
     def __init__(self, database: Database) -> None:
         """Look into ``database``."""
         self._database = database
+
+    async def active(self) -> Collection | None:
+        """The collection that answers; None before the first one."""
+        async with self._database.use("index_active") as connection:
+            row = await connection.fetchrow(_ACTIVE)
+        return None if row is None else Collection(**dict(row))
+
+    async def now(self) -> datetime:
+        """The database's time."""
+        async with self._database.use("index_now") as connection:
+            found: datetime = await connection.fetchval("SELECT now()")
+        return found
+
+    async def activate_first(self, name: str) -> None:
+        """Let the collection answer unless another one does already."""
+        async with self._database.use("index_first") as connection:
+            await connection.execute(
+                "UPDATE index_collections SET activated_at = now() WHERE name = $1"
+                " AND NOT EXISTS (SELECT FROM index_collections WHERE activated_at IS NOT NULL)",
+                name,
+            )
+
+    async def switch(self, name: str) -> bool:
+        """Let the collection answer from now on, if all that has long been there is in it."""
+        async with self._database.use("index_switch") as connection:
+            return count(await connection.execute(_SWITCH, name, LATELY_SECONDS)) > 0
+
+    async def records(self) -> int:
+        """How many records there are to be indexed."""
+        async with self._database.use("index_records") as connection:
+            return int(await connection.fetchval("SELECT count(*) FROM archival"))
 
     async def is_registered(self, name: str) -> bool:
         """Whether the collection is known and its table there."""
@@ -99,10 +149,11 @@ class Collections:
             return count(await connection.execute(_USED, name)) > 0
 
     async def drop(self, name: str) -> None:
-        """Drop the collection with its queue."""
+        """Drop the collection with its queue; the next one that is made answers at once."""
         async with self._database.long_transaction("index_drop") as connection:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", REGISTER_LOCK)
             await _drop(connection, name)
+            await connection.execute("UPDATE index_collections SET activated_at = NULL")
 
     async def drop_unused(self, mine: str, seconds: float) -> list[str]:
         """Drop what nobody has used for so many ``seconds``, once ``mine`` is complete."""

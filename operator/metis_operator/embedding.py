@@ -1,4 +1,4 @@
-"""Asks the app how far a change of the embedding model is, while one is wanted."""
+"""Asks app and memory server how far a change of the embedding model is, while one is wanted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from .alarm import Alarm
 from .cluster import Cluster
-from .core import embedding
+from .core import credentials, embedding, names, slots
 from .core.embedding import State
 from .core.objects import SECRET, Key, Object
 from .core.values import get
@@ -40,18 +40,28 @@ class Embeddings:
         if not wanted:
             return before
         news = before.get("wanted") != wanted
-        settled = before.get("state") == State.COMPLETE and not news
+        settled = embedding.state(before) == State.COMPLETE and not news
         lately = time.monotonic() - self._asked.get(run.instance, float("-inf")) < _AGAIN
         if not settled:
             self._alarm.set(run.instance, _AGAIN)
         if lately and not news:
             return before
-        pod = embedding.witness(self._store.children(run.instance))
+        pod = embedding.witness(self._store.children(run.instance), names.APP)
         body = None if pod is None else await self._witnesses.index(pod)
+        memories = await self._memories(run.instance)
         self._asked[run.instance] = time.monotonic()
         if body is None:
             return {} if news else before
-        return embedding.status_of(body, wanted)
+        return embedding.status_of(body, wanted, memories)
+
+    async def _memories(self, instance: Instance) -> Mapping[str, Any] | None:
+        """What a memory server of the instance's own says of its index."""
+        pod = embedding.witness(self._store.children(instance), names.MEM0)
+        if pod is None:
+            return None
+        name = credentials.secret_name(instance.name, credentials.MEM0_KEY)
+        secret = await self._secret(instance.namespace, name)
+        return await self._witnesses.memories(pod, slots.live_keys(secret or {}))
 
     def forget(self, instance: Instance) -> None:
         """Nothing is to be asked of it any more."""

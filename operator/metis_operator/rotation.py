@@ -242,9 +242,9 @@ class Rotator:
     async def _keys(self, subject: Subject, secret: Object | None) -> list[str]:
         """The Mem0 keys that may open a pod's status; ``secret`` is ours, where it is at hand."""
         if secret is not None:
-            return _live_keys(secret)
+            return slots.live_keys(secret)
         if MEM0_KEY in subject.only:
-            return _live_keys(await self._cluster.get(_secret_key(subject, MEM0_KEY)) or {})
+            return slots.live_keys(await self._cluster.get(_secret_key(subject, MEM0_KEY)) or {})
         # Of a Mem0 brought from outside, the pods use the user's key as it is.
         theirs = await self._brought(subject, MEM0_KEY)
         return [] if theirs is None else [theirs]
@@ -357,13 +357,6 @@ def _seen(
         suspended=subject.suspended,
         change=None if purpose == MEM0_KEY else Change(Task.PREPARE),
     )
-
-
-def _live_keys(secret: Object) -> list[str]:
-    """The Mem0 keys that may open a pod's status, the current one in front."""
-    data = secret.get("data") or {}
-    found = (slots.values_of(MEM0_KEY, slot, data) for slot in slots.SLOTS)
-    return [values[0] for values in found if values is not None]
 
 
 def _urgent(step: Step) -> bool:

@@ -70,6 +70,12 @@ class Witnesses:
         code, body = await self._ask(pod, _APP_INDEX, [""])
         return body if code == 200 else None
 
+    async def memories(self, pod: Object, keys: Sequence[str]) -> Mapping[str, Any] | None:
+        """How the index of the memories stands, in the words of :meth:`index`."""
+        code, body = await self._ask(pod, _STATUS, keys)
+        found = body.get("embeddings") if code == 200 else None
+        return found if isinstance(found, dict) else None
+
     async def _checker(self, pod: Object, keys: Sequence[str], revoked: str | None) -> Pod:
         name = meta_of(pod)["name"]
         code, body = await self._ask(pod, _STATUS, keys)

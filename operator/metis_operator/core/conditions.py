@@ -296,7 +296,7 @@ def _on_cpu(found: Findings) -> list[dict[str, Any]]:
 
 def _reindexing(found: Findings) -> list[dict[str, Any]]:
     said = embedding.told(found.embedding)
-    state = str(found.embedding.get("state"))
+    state = embedding.state(found.embedding)
     return [_condition(REINDEXING, "True", state, said)] if said else []
 
 

@@ -1,7 +1,8 @@
-"""What a MetisRAG's status tells of the index of its documents. Pure.
+"""What a MetisRAG's status tells of the indexes of its documents and of its memories. Pure.
 
-The app tells how it stands at ``/api/status/embedding``; it is asked only where a change of the
-embedding model is wanted, so an instance that changes nothing costs nothing.
+The app tells how its index stands at ``/api/status/embedding``, the memory server at ``/status``;
+they are asked only where a change of the embedding model is wanted, so an instance that changes
+nothing costs nothing.
 """
 
 from __future__ import annotations
@@ -31,18 +32,29 @@ def wanted_model(desired: Mapping[Key, Object]) -> str:
     return environment(app, "DEFAULT_EMBEDDING_MODEL") if app else ""
 
 
-def witness(observed: Mapping[Key, Object]) -> Object | None:
-    """A pod of the app that can be asked: the newest one that is ready."""
+def witness(observed: Mapping[Key, Object], component: str) -> Object | None:
+    """A pod of the component that can be asked: the newest one that is ready."""
     pods = [
         o
         for k, o in observed.items()
-        if k.kind is POD and component_of(o) == names.APP and _is_ready(o) and not is_going(o)
+        if k.kind is POD and component_of(o) == component and _is_ready(o) and not is_going(o)
     ]
     return max(pods, key=lambda p: str(p["metadata"].get("creationTimestamp")), default=None)
 
 
-def status_of(body: Mapping[str, Any], wanted: str) -> dict[str, Any]:
-    """The entry of the status, from what the app said."""
+def status_of(
+    body: Mapping[str, Any], wanted: str, memories: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The entry of the status: what the app said and, under "memories", the memory server."""
+    found = _index(body, wanted)
+    if memories is not None:
+        theirs = _index(memories, wanted)
+        found["memories"] = {k: v for k, v in theirs.items() if k != "wanted"}
+    return found
+
+
+def _index(body: Mapping[str, Any], wanted: str) -> dict[str, Any]:
+    """How one index stands."""
     model, progress = str(body.get("model") or ""), body.get("reindex") or {}
     found: dict[str, Any] = {"model": model, "wanted": wanted}
     message = str(progress.get("message") or body.get("message") or "")
@@ -67,20 +79,36 @@ def is_same(one: str, other: str) -> bool:
     return one.removesuffix(":latest") == other.removesuffix(":latest")
 
 
+def state(status: Mapping[str, Any]) -> str:
+    """How far both indexes are together: complete when each is."""
+    found = str(status.get("state"))
+    memories = status.get("memories")
+    return str(memories["state"]) if memories and found == State.COMPLETE else found
+
+
 def told(status: Mapping[str, Any]) -> str:
-    """The entry in a sentence; empty where there is nothing to wait for."""
-    if status.get("state") == State.WAITING:
-        what = f"The documents are to be embedded anew with {status.get('wanted')}."
-    elif status.get("state") == State.REINDEXING:
-        left = f", {status['etaSeconds']} s left" if "etaSeconds" in status else ""
-        what = (
-            f"{status.get('done')} of {status.get('total')} pieces ({status.get('percent')} %) are "
-            f"embedded anew with {status.get('wanted')}, {status.get('rate')}{left}; "
-            f"{status.get('model')} answers till then."
+    """The entry in a sentence or two; empty where there is nothing to wait for."""
+    wanted = str(status.get("wanted"))
+    parts = (
+        _told(status, wanted, "pieces", "documents"),
+        _told(status.get("memories") or {}, wanted, "records", "memories"),
+    )
+    return " ".join(part for part in parts if part)
+
+
+def _told(index: Mapping[str, Any], wanted: str, unit: str, what: str) -> str:
+    if index.get("state") == State.WAITING:
+        said = f"The {what} are to be embedded anew with {wanted}."
+    elif index.get("state") == State.REINDEXING:
+        left = f", {index['etaSeconds']} s left" if "etaSeconds" in index else ""
+        said = (
+            f"{index.get('done')} of {index.get('total')} {unit} ({index.get('percent')} %) of the "
+            f"{what} are embedded anew with {wanted}, {index.get('rate')}{left}; "
+            f"{index.get('model')} answers till then."
         )
     else:
         return ""
-    return f"{what} {status['message']}" if status.get("message") else what
+    return f"{said} {index['message']}" if index.get("message") else said
 
 
 def refusal(components: Iterable[Component]) -> str:

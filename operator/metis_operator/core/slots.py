@@ -130,6 +130,13 @@ def apply(
     }
 
 
+def live_keys(secret: Mapping[str, Any]) -> list[str]:
+    """The Mem0 keys that may open a pod's status, the current one in front."""
+    data = secret.get("data") or {}
+    found = (values_of(MEM0_KEY, slot, data) for slot in SLOTS)
+    return [values[0] for values in found if values is not None]
+
+
 def _fresh(purpose: str, secret: Mapping[str, Any], value: str) -> tuple[str, ...]:
     """The values of a new credential; a database gets the login role that is not in use."""
     if purpose == MEM0_KEY:

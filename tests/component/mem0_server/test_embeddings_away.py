@@ -92,17 +92,17 @@ def test_another_embedding_model_gets_an_index_of_its_own(
     wait: Callable[..., Any],
     query: Callable[..., list[tuple[Any, ...]]],
 ) -> None:
-    """Both models are in use while a roll-out lasts; each replica finds everything."""
+    """Replicas of both settings run while a roll-out lasts; each finds everything."""
     client.post(f"{BASE}/archival", json={"kind": "note", "data": {"tea": "green"}})
     assert len(search(client, "green tea").json()["records"]) == 1
     scripted_ollama.models.append("other-model")
-    settings = new_settings(dsn, scripted_ollama.url, embedding_model="other-model")
+    settings = new_settings(dsn, scripted_ollama.url, embedding_model="other-model", reindex=True)
     other = start(settings).client
     assert len(search(other, "green tea").json()["records"]) == 1
     client.post(f"{BASE}/archival", json={"kind": "note", "data": {"tea": "black"}})
     for one in (client, other):
         assert len(search(one, "tea").json()["records"]) == 2
-    assert len(query("SELECT name FROM index_collections")) == 2
+    wait(lambda: len(query("SELECT name FROM index_collections")) == 2, "its index")
     client.delete("/humans/ada")
     for (name,) in query("SELECT name FROM index_collections"):
         assert query(f"SELECT count(*) FROM {name}") == [(0,)]

@@ -67,7 +67,7 @@ def test_what_was_stored_under_a_released_schema_is_served(
     alembic(settings, command.upgrade, released)
     with psycopg.connect(dsn) as connection:
         connection.execute(STORED)
-    at_once = [prepare(dsn) for _ in range(2)]
+    at_once = [prepare(dsn, EMBEDDING_MODEL="gone") for _ in range(2)]
     assert [process.wait(60) for process in at_once] == [0, 0]
     client = start(settings).client
     base = "/agents/helper/humans/ada"

@@ -122,10 +122,17 @@ def test_an_index_that_nobody_uses_is_dropped(
     wait(lambda: old.client.get("/status").json()["backlog"] == 0, "the index")
     ((gone,),) = query("SELECT name FROM index_collections")
     new = start(
-        new_settings(dsn, scripted_ollama.url, embedding_model="other-model", index_keep=4)
+        new_settings(
+            dsn, scripted_ollama.url, embedding_model="other-model", index_keep=4, reindex=True
+        )
     ).client
-    assert found(new) == 2
-    assert found(old.client) == 2  # both are in use while a roll-out lasts
+    for one in (new, old.client):  # whatever its settings, a server answers from what answers
+
+        def follows(one: httpx.Client = one) -> bool:
+            assert found(one) == 2
+            return bool(one.get("/status").json()["embeddings"]["model"] == "other-model")
+
+        wait(follows, "the switch")
     query("UPDATE index_collections SET used_at = now() - interval '1 min' WHERE name = %s", gone)
     wait(lambda: len(query("SELECT name FROM index_collections")) == 1, "the old one to go", 20)
     assert query("SELECT to_regclass(%s)", gone) == [(None,)]

@@ -24,7 +24,7 @@ def test_progress() -> None:
         "done": 50, "total": 200, "rate": "10.0/s", "etaSeconds": 15,
     }  # fmt: skip
     said = embedding.told(found)
-    assert "50 of 200 pieces (25 %)" in said
+    assert "50 of 200 pieces (25 %) of the documents" in said
     assert "15 s left" in said
     assert "small:latest answers till then" in said
 
@@ -42,6 +42,20 @@ def test_the_end() -> None:
         found = embedding.status_of(body, "large")
         assert found["state"] == "Complete"
         assert embedding.told(found) == ""
+
+
+def test_the_memories_follow() -> None:
+    there = {"model": "large", "reindex": None, "message": None}
+    found = embedding.status_of(there, "large", BODY)
+    assert found["state"] == "Complete"
+    assert found["memories"]["done"] == 50
+    assert embedding.state(found) == "Reindexing"
+    assert "50 of 200 records (25 %) of the memories" in embedding.told(found)
+    both = embedding.status_of(BODY, "large", BODY)
+    assert "documents" in embedding.told(both)
+    assert "memories" in embedding.told(both)
+    done = embedding.status_of(there, "large", there)
+    assert (embedding.state(done), embedding.told(done)) == ("Complete", "")
 
 
 def test_a_condition_is_there_while_it_lasts() -> None:

@@ -34,6 +34,7 @@
 {{- include "stack.trustEnv" (list .root (list "chat" "embedding" "ollama")) }}
 - {name: LLM_MODEL, value: {{ $values.models.chat | quote }}}
 - {name: EMBEDDING_MODEL, value: {{ $values.models.embedding | quote }}}
+- {name: REINDEX, value: {{ $values.models.reindex | quote }}}
 - {name: MEM0_TELEMETRY, value: "false"}
 - {name: MEM0_DIR, value: /tmp/mem0}
 {{- range $name, $value := .values.settings }}
