@@ -87,6 +87,8 @@ def _compare(component: str, ours: list[Outcome], theirs: list[Outcome]) -> Iter
         better="lower",
         goal=1.0,
         note=f"before, during, after: {_three(ours)}; by hand {_three(theirs)}",
+        reason="two Jobs start a pod each on the node that serves; by hand psql runs in the "
+        "database's own pod",
     )
 
 
