@@ -11,7 +11,7 @@ import time
 import psycopg
 
 from mem0_server.errors import Mem0ServerError, MigrationError
-from mem0_server.index.text import refusal, same_model
+from mem0_server.index.change import refusal, same_model
 from mem0_server.migrate import Say, connect, migrate
 from mem0_server.settings import Settings, load_settings
 

@@ -23,16 +23,9 @@ from mem0_server.errors import (
     OllamaUnreachableError,
     UnavailableError,
 )
+from mem0_server.index.change import misfit, refusal, same_model
 from mem0_server.index.library import Hit, Library
-from mem0_server.index.text import (
-    collection_name,
-    filters_of,
-    misfit,
-    payload_of,
-    refusal,
-    same_model,
-    text_of,
-)
+from mem0_server.index.text import collection_name, filters_of, payload_of, text_of
 from mem0_server.metrics import Metrics
 from mem0_server.models import EmbeddingStatus
 from mem0_server.settings import Settings

@@ -69,29 +69,6 @@ def collection_name(model: str, dimensions: int) -> str:
     return f"index_{slug}_{digest}_{dimensions}"
 
 
-def same_model(one: str, other: str) -> bool:
-    """Whether two names are the same model's; ``:latest`` stands where no tag does."""
-    return one.removesuffix(":latest") == other.removesuffix(":latest")
-
-
-def refusal(indexed: str, wanted: str) -> str:
-    """What to say of another embedding model that nobody asked to go over to."""
-    return (
-        f"the memories are indexed with {indexed}, and the settings ask for {wanted}. To embed all "
-        "of them anew, set models.reindex to true (REINDEX=true outside the chart); or set "
-        f"models.embedding (EMBEDDING_MODEL) back to {indexed}"
-    )
-
-
-def misfit(model: str, dimensions: int, indexed: int) -> str:
-    """What to say of a model whose vectors have another length than those of its index."""
-    return (
-        f"{model} makes vectors of length {dimensions} now, and the memories are indexed with "
-        f"vectors of length {indexed}. To embed all of them anew, set models.reindex to true "
-        "(REINDEX=true outside the chart); or bring the former weights back"
-    )
-
-
 def filters_of(scope: Scope, kind: str | None) -> dict[str, str]:
     """The filter that finds the rows of ``scope`` (and ``kind``) in mem0ai's search."""
     ids = {"user_id": scope.human_id, "agent_id": scope.agent_id, "run_id": scope.run_id}
