@@ -135,6 +135,15 @@ def test_no_operator_may_delete_data_or_credentials(render):
                 assert not {"delete", "deletecollection"} & set(rule["verbs"])
 
 
+def test_what_git_ignores_at_the_root_is_not_packed_either(root):
+    """What a local run leaves there: documents, keys."""
+    ignored = {line.strip("/") for line in (root / ".gitignore").read_text().splitlines()}
+    folders = {name for name in ignored if name and name[0].isalpha() and "." not in name}
+    assert "data" in folders
+    rules = (root / ".helmignore").read_text().splitlines()
+    assert {f"/{name}/" for name in folders} <= set(rules)
+
+
 def test_the_package_holds_the_chart_alone(helm, tmp_path):
     helm("package", ".", "-d", str(tmp_path))
     (package,) = tmp_path.glob("*.tgz")
