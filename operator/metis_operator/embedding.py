@@ -48,9 +48,11 @@ class Embeddings:
             return before
         pod = embedding.witness(self._store.children(run.instance), names.APP)
         body = None if pod is None else await self._witnesses.index(pod)
-        memories = await self._memories(run.instance)
+        remembers = embedding.remembers(run.desired)
+        memories = await self._memories(run.instance) if remembers else None
         self._asked[run.instance] = time.monotonic()
-        if body is None:
+        # Who does not answer now is not taken for one that has nothing left to do.
+        if body is None or (remembers and memories is None):
             return {} if news else before
         return embedding.status_of(body, wanted, memories)
 

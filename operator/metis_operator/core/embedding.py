@@ -32,6 +32,11 @@ def wanted_model(desired: Mapping[Key, Object]) -> str:
     return environment(app, "DEFAULT_EMBEDDING_MODEL") if app else ""
 
 
+def remembers(desired: Mapping[Key, Object]) -> bool:
+    """Whether the instance has a memory server of its own."""
+    return find_component(desired, names.MEM0, DEPLOYMENT) is not None
+
+
 def witness(observed: Mapping[Key, Object], component: str) -> Object | None:
     """A pod of the component that can be asked: the newest one that is ready."""
     pods = [

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
-from metis_operator.core import conditions, embedding
+import pytest
+from metis_operator.core import conditions, embedding, names
 from metis_operator.core.conditions import Findings
+from metis_operator.core.objects import DEPLOYMENT, Key
 from metis_operator.core.pods import EMBEDDING_REFUSED, Severity, examine
+from metis_operator.embedding import Embeddings
+from metis_operator.observe import Instance
 
 BODY = {
     "state": "reindexing", "model": "small:latest", "dimensions": 384, "message": "",
@@ -83,3 +88,40 @@ def test_a_refusal_by_the_pods_is_known_by_its_exit_status() -> None:
     other = examine(pod(1), [], "app")
     assert other is not None
     assert other.reason == "InitFailed"
+
+
+async def test_a_memory_server_that_does_not_answer_is_not_taken_for_one_that_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def part(component: str) -> Any:
+        env = [{"name": "DEFAULT_EMBEDDING_MODEL", "value": "large"}]
+        container = {"name": component, "env": env}
+        labels = {names.LABEL_COMPONENT: component}
+        template = {"spec": {"containers": [container]}}
+        return {"metadata": {"name": component, "labels": labels}, "spec": {"template": template}}
+
+    desired = {Key(DEPLOYMENT, "ns", c): part(c) for c in (names.APP, names.MEM0)}
+    before = {"state": "Complete", "wanted": "large", "memories": {"state": "Reindexing"}}
+    run: Any = SimpleNamespace(
+        instance=Instance("ns", "demo"), desired=desired, before={"embedding": before}
+    )
+    there = {"model": "large", "reindex": None, "message": None}
+    store: Any = SimpleNamespace(children=lambda _: {})
+    looking = Embeddings(cast("Any", None), store, lambda _: None)
+    said: dict[str, Any] = {"app": there, "mem0": None}
+
+    async def index(_: Any) -> Any:
+        return said["app"]
+
+    async def memories(_: Any) -> Any:
+        return said["mem0"]
+
+    monkeypatch.setattr(embedding, "witness", lambda *_: {})
+    monkeypatch.setattr(looking._witnesses, "index", index)
+    monkeypatch.setattr(looking, "_memories", memories)
+    values = {"models": {"reindex": True}}
+    assert await looking.look(run, values) == before
+    said["mem0"] = there
+    looking.forget(run.instance)
+    assert embedding.state(await looking.look(run, values)) == "Complete"
+    await looking.close()
