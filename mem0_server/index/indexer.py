@@ -23,7 +23,7 @@ from mem0_server.errors import (
     OllamaUnreachableError,
     UnavailableError,
 )
-from mem0_server.index.change import misfit, refusal, same_model
+from mem0_server.index.change import Building, misfit, refusal, same_model
 from mem0_server.index.library import Hit, Library
 from mem0_server.index.text import collection_name, filters_of, payload_of, text_of
 from mem0_server.metrics import Metrics
@@ -38,34 +38,8 @@ RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 10.0
 OWN_WRITES_SECONDS = 5.0
 LOOK_AFTER_SECONDS = 60.0
-COUNT_SECONDS = 1.0
 # What may be the fault of one text alone.
 REFUSALS = (InvalidInputError, ModelFailedError)
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a collection is that is being built."""
-
-    left_at_first: int
-    begun: float
-    total: int = 0
-    left: int = 0
-    counted: float = 0.0
-
-    def told(self, collection: Collection) -> dict[str, Any]:
-        """For the status: done, total, records a second and seconds left."""
-        done = max(self.total - self.left, 0)
-        rate = (self.left_at_first - self.left) / max(time.monotonic() - self.begun, 0.001)
-        return {
-            "model": collection.model,
-            "dimensions": collection.dimensions,
-            "done": done,
-            "total": self.total,
-            "percent": 100 * done // self.total if self.total else 100,
-            "rate": round(max(rate, 0.0), 2),
-            "eta_seconds": round(self.left / rate) if rate > 0 else None,
-        }
 
 
 @dataclass(slots=True)
@@ -78,8 +52,7 @@ class _State:
     started: datetime | None = None
     message: str | None = None
     length: int = 0
-    building: Collection | None = None
-    progress: Progress | None = None
+    building: Building | None = None
 
 
 class Indexer:
@@ -107,7 +80,7 @@ class Indexer:
     def status(self) -> EmbeddingStatus:
         """Whether records can be indexed now, and if not, why."""
         collection, trouble = self._state.collection, self._state.trouble
-        building, progress = self._state.building, self._state.progress
+        building = self._state.building
         state: str = "unavailable" if trouble else "ok" if collection else "starting"
         return EmbeddingStatus.model_validate(
             {
@@ -116,7 +89,7 @@ class Indexer:
                 "dimensions": collection.dimensions if collection else None,
                 "reason": trouble,
                 "message": self._state.message,
-                "reindex": progress.told(building) if building and progress else None,
+                "reindex": building.told() if building else None,
             }
         )
 
@@ -210,7 +183,7 @@ class Indexer:
         model, state = self._settings.embedding_model, self._state
         same = same_model(active.model, model)
         if same and self._fits(active):
-            state.message = state.building = state.progress = None
+            state.message = state.building = None
             return False
         if not self._settings.reindex:
             state.message = self._misfit(active) if same else refusal(active.model, model)
@@ -230,31 +203,28 @@ class Indexer:
     def _misfit(self, active: Collection) -> str:
         return misfit(active.model, self._state.length, active.dimensions)
 
-    async def _count(self, building: Collection) -> bool:
+    async def _count(self, building: Building) -> bool:
         """See how far it is, now and then, as counting takes a while; whether it still is there."""
-        progress, now = self._state.progress, time.monotonic()
-        if progress is not None and now - progress.counted < COUNT_SECONDS:
+        if not building.is_to_be_counted():
             return True
-        if not await self._collections.use(building.name):
+        name = building.collection.name
+        if not await self._collections.use(name):
             return False
         total = await self._collections.records()
-        left = await self._jobs.backlog(building.name)
-        if progress is None:
-            progress = self._state.progress = Progress(left, now)
-        progress.total, progress.left, progress.counted = total, left, now
+        building.count(total, await self._jobs.backlog(name))
         return True
 
     async def _build_on(self, model: str) -> bool:
         state = self._state
-        building = state.building = state.building or await self._made(model)
+        building = state.building = state.building or Building(await self._made(model))
         if not await self._count(building):
-            state.building = state.progress = None  # it is made again
+            state.building = None  # it is made again
             return True
         begun = time.monotonic()
-        taken = await self.drain(building)
+        taken = await self.drain(building.collection)
         state.message = None
-        if not taken and await self._collections.switch(building.name):
-            state.building = state.progress = None
+        if not taken and await self._collections.switch(building.collection.name):
+            state.building = None
             await self._follow()
             return True
         await asyncio.sleep(time.monotonic() - begun)

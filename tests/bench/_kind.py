@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import yaml
 
-from hack import cluster as kind
 from hack import install
-from tests.e2e.conftest import ROOT, Cluster
+from tests.e2e.conftest import ROOT, Cluster, up
 
 RUNS = int(os.environ.get("METIS_BENCH_RUNS", "3"))
 """How often each side takes its turn."""
@@ -20,11 +17,7 @@ RUNS = int(os.environ.get("METIS_BENCH_RUNS", "3"))
 
 def cluster_of_tests() -> Cluster:
     """The cluster of ``make test-cluster``, with the images of this checkout."""
-    command = [sys.executable, "-m", "hack", "cluster", "up", "--name", kind.TESTS]
-    subprocess.run(command, check=True, cwd=ROOT)
-    kubeconfig = kind.named(kind.TESTS).kubeconfig
-    assert kubeconfig is not None
-    return Cluster(kubeconfig, "", install.small_spec(), install.operator_image())
+    return Cluster(up(), "", install.small_spec(), install.operator_image())
 
 
 @contextmanager

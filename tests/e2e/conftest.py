@@ -248,6 +248,15 @@ class Cluster:
         return {k: base64.b64decode(v).decode() for k, v in found["data"].items()}
 
 
+def up() -> Path:
+    """Have the test cluster run with the images of this checkout; its kubeconfig."""
+    command = [sys.executable, "-m", "hack", "cluster", "up", "--name", kind.TESTS]
+    subprocess.run(command, check=True, cwd=ROOT)
+    kubeconfig = kind.named(kind.TESTS).kubeconfig
+    assert kubeconfig is not None
+    return kubeconfig
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests marked ``last`` behind all others, and of them ``last(1)`` behind ``last``.
 
@@ -270,13 +279,7 @@ def cluster(
 ) -> Iterator[Cluster]:
     """The test cluster with the images of this checkout."""
     began = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    subprocess.run(
-        [sys.executable, "-m", "hack", "cluster", "up", "--name", kind.TESTS],
-        check=True,
-        cwd=ROOT,
-    )
-    kubeconfig = kind.named(kind.TESTS).kubeconfig
-    assert kubeconfig is not None
+    kubeconfig = up()
     told = None
     if any(item.get_closest_marker("told") for item in request.session.items):
         told = Told(kubeconfig, kind.named(kind.TESTS).node, tmp_path_factory.mktemp("told"))

@@ -167,14 +167,24 @@ def start() -> Iterator[Callable[[Settings], Running]]:
 
 
 @pytest.fixture
-def server(
+def another(
     dsn: str,
     scripted_ollama: Any,
     new_settings: Callable[..., Settings],
     start: Callable[[Settings], Running],
-) -> Running:
+) -> Callable[..., Running]:
+    """``another(**settings)``: one more server on the database, with Ollama up."""
+
+    def begin(**settings: Any) -> Running:
+        return start(new_settings(dsn, scripted_ollama.url, **settings))
+
+    return begin
+
+
+@pytest.fixture
+def server(another: Callable[..., Running]) -> Running:
     """One server with Ollama up."""
-    return start(new_settings(dsn, scripted_ollama.url))
+    return another()
 
 
 @pytest.fixture

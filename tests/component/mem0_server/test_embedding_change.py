@@ -35,9 +35,8 @@ def embeddings(client: httpx.Client) -> dict[str, Any]:
 def test_a_change_is_refused_until_asked_for(
     dsn: str,
     client: httpx.Client,
+    another: Callable[..., Any],
     scripted_ollama: Any,
-    new_settings: Callable[..., Any],
-    start: Callable[[Any], Any],
     wait: Callable[..., Any],
     query: Query,
 ) -> None:
@@ -56,7 +55,7 @@ def test_a_change_is_refused_until_asked_for(
     assert "set models.reindex to true" in ended.stderr
     allowed = subprocess.run(command, env=env | {"REINDEX": "true"}, timeout=120)
     assert allowed.returncode == 0
-    other = start(new_settings(dsn, scripted_ollama.url, embedding_model="other-model")).client
+    other = another(embedding_model="other-model").client
     assert found(other) == 1, "it serves on with the index that there is"
     wait(lambda: embeddings(other)["message"], "the refusal")
     assert embeddings(other)["model"] == "embed-model"
@@ -64,11 +63,9 @@ def test_a_change_is_refused_until_asked_for(
 
 
 def test_searches_go_on_until_the_new_index_is_complete(
-    dsn: str,
     client: httpx.Client,
+    another: Callable[..., Any],
     scripted_ollama: Any,
-    new_settings: Callable[..., Any],
-    start: Callable[[Any], Any],
     wait: Callable[..., Any],
     query: Query,
 ) -> None:
@@ -79,15 +76,15 @@ def test_searches_go_on_until_the_new_index_is_complete(
     scripted_ollama.dimensions["other-model"] = 96
     scripted_ollama.seconds["other-model"] = 0.05
     settings = {"embedding_model": "other-model", "index_batch": 4, "index_keep": 2}
-    other = start(new_settings(dsn, scripted_ollama.url, reindex=True, **settings))
-    progress = wait(lambda: embeddings(other.client)["reindex"], "the progress")
+    other = another(reindex=True, **settings).client
+    progress = wait(lambda: embeddings(other)["reindex"], "the progress")
     assert (progress["model"], progress["dimensions"], progress["total"]) == (
         "other-model", 96, 24,
     )  # fmt: skip
-    for number, one in enumerate((client, other.client, client, other.client), 25):
+    for number, one in enumerate((client, other, client, other), 25):
         keep(one, "late")
         assert found(one) == number, "own writes are found, before and after the switch"
-    for one in (client, other.client):
+    for one in (client, other):
 
         def switched(one: httpx.Client = one) -> bool:
             assert found(one) == 28
@@ -103,25 +100,23 @@ def test_searches_go_on_until_the_new_index_is_complete(
 
 
 def test_other_vectors_under_the_same_name_are_refused_and_embedded_anew_when_asked(
-    dsn: str,
     client: httpx.Client,
+    another: Callable[..., Any],
     scripted_ollama: Any,
-    new_settings: Callable[..., Any],
-    start: Callable[[Any], Any],
     wait: Callable[..., Any],
     query: Query,
 ) -> None:
     keep(client, "green")
     assert found(client) == 1
     scripted_ollama.dimensions["embed-model"] = 96
-    other = start(new_settings(dsn, scripted_ollama.url)).client
+    other = another().client
     refused = other.post(f"{BASE}/archival/search", json={"query": "tea"})
     assert refused.status_code == 503
     assert "vectors of length 96 now" in refused.json()["error"]["message"]
     assert "set models.reindex to true" in refused.json()["error"]["message"]
     wait(lambda: embeddings(other)["message"], "the refusal")
     assert len(query("SELECT name FROM index_collections")) == 1
-    asked = start(new_settings(dsn, scripted_ollama.url, reindex=True)).client
+    asked = another(reindex=True).client
     wait(lambda: embeddings(asked)["dimensions"] == 96, "the switch")
     for one in (asked, other):
         wait(lambda one=one: embeddings(one)["dimensions"] == 96, "all to go over")

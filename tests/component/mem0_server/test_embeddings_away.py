@@ -84,11 +84,9 @@ def test_a_missing_model_is_named(
 
 
 def test_another_embedding_model_gets_an_index_of_its_own(
-    dsn: str,
     client: httpx.Client,
+    another: Callable[..., Any],
     scripted_ollama: Any,
-    new_settings: Callable[..., Any],
-    start: Callable[[Any], Any],
     wait: Callable[..., Any],
     query: Callable[..., list[tuple[Any, ...]]],
 ) -> None:
@@ -96,8 +94,7 @@ def test_another_embedding_model_gets_an_index_of_its_own(
     client.post(f"{BASE}/archival", json={"kind": "note", "data": {"tea": "green"}})
     assert len(search(client, "green tea").json()["records"]) == 1
     scripted_ollama.models.append("other-model")
-    settings = new_settings(dsn, scripted_ollama.url, embedding_model="other-model", reindex=True)
-    other = start(settings).client
+    other = another(embedding_model="other-model", reindex=True).client
     assert len(search(other, "green tea").json()["records"]) == 1
     client.post(f"{BASE}/archival", json={"kind": "note", "data": {"tea": "black"}})
     for one in (client, other):

@@ -75,24 +75,17 @@ def test_a_lost_table_is_made_again(
 
 
 def test_a_server_whose_index_has_gone_makes_another(
-    dsn: str,
-    scripted_ollama: Any,
-    new_settings: Callable[..., Any],
-    start: Callable[[Any], Any],
-    query: Query,
-    wait: Callable[..., Any],
+    client: httpx.Client, another: Callable[..., Any], query: Query, wait: Callable[..., Any]
 ) -> None:
-    client = start(new_settings(dsn, scripted_ollama.url, index_keep=4)).client
-    client.put("/agents/helper", json={"name": "Helper", "persona": ""})
-    client.put("/humans/ada", json={})
+    attentive = another(index_keep=4).client
     keep(client, 2)
-    assert found(client) == 2
+    assert found(attentive) == 2
     ((table,),) = query("SELECT name FROM index_collections")
     query(f"DROP TABLE {table}")
     query("DELETE FROM index_collections")
     wait(lambda: query("SELECT name FROM index_collections"), "another index", 20)
     gc.collect()  # what was in use before must not take the connections along
-    assert found(client) == 2
+    assert found(attentive) == 2
 
 
 def test_queueing_alone_leaves_the_work_to_the_servers(
@@ -107,26 +100,18 @@ def test_queueing_alone_leaves_the_work_to_the_servers(
 
 
 def test_an_index_that_nobody_uses_is_dropped(
-    dsn: str,
+    client: httpx.Client,
+    another: Callable[..., Any],
     scripted_ollama: Any,
-    new_settings: Callable[..., Any],
-    start: Callable[[Any], Any],
     query: Query,
     wait: Callable[..., Any],
 ) -> None:
     scripted_ollama.models.append("other-model")
-    old = start(new_settings(dsn, scripted_ollama.url, index_keep=3600))
-    old.client.put("/agents/helper", json={"name": "Helper", "persona": ""})
-    old.client.put("/humans/ada", json={})
-    keep(old.client, 2)
-    wait(lambda: old.client.get("/status").json()["backlog"] == 0, "the index")
+    keep(client, 2)
+    wait(lambda: client.get("/status").json()["backlog"] == 0, "the index")
     ((gone,),) = query("SELECT name FROM index_collections")
-    new = start(
-        new_settings(
-            dsn, scripted_ollama.url, embedding_model="other-model", index_keep=4, reindex=True
-        )
-    ).client
-    for one in (new, old.client):  # whatever its settings, a server answers from what answers
+    new = another(embedding_model="other-model", index_keep=4, reindex=True).client
+    for one in (new, client):  # whatever its settings, a server answers from what answers
 
         def follows(one: httpx.Client = one) -> bool:
             assert found(one) == 2
@@ -138,7 +123,7 @@ def test_an_index_that_nobody_uses_is_dropped(
     assert query("SELECT to_regclass(%s)", gone) == [(None,)]
     assert query("SELECT count(*) FROM index_jobs WHERE collection = %s", gone) == [(0,)]
     assert found(new) == 2
-    old.client.post(f"{BASE}/archival", json={"kind": "note", "data": {"tea": "black"}})
+    client.post(f"{BASE}/archival", json={"kind": "note", "data": {"tea": "black"}})
     assert found(new) == 3
 
 
