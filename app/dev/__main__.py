@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from types import FrameType
 
 from app.core import config
 from app.dev import models
-from app.dev.children import end_with_parent
+from app.dev.children import end_with_parent, remove
 from app.dev.models import Models
 from app.dev.servers import Server, free_port
 from app.dev.system import Folder, System
@@ -180,7 +179,7 @@ def _folder(arguments: argparse.Namespace) -> Iterator[Folder]:
         try:
             yield Folder(root)
         finally:
-            shutil.rmtree(root, ignore_errors=True)
+            remove(root)
         return
     root = arguments.data or DATA
     try:

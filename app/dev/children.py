@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,14 @@ def end_with_parent(farewell: signal.Signals, parent: int) -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, int(farewell))
         if os.getppid() != parent:  # it died before the kernel knew
             os.kill(os.getpid(), farewell)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder, although a program that was cut off at its start may still write to it."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(POLL_SECONDS)
 
 
 class Child:

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from app.dev.children import Child
+from app.dev.children import Child, remove
 from app.errors import LocalRunError
 
 START_SECONDS = 60.0
@@ -90,9 +90,16 @@ class Postgres:
                 "installed here; run `make dev`, or `uv sync` first"
             ) from error
         self._data.parent.mkdir(parents=True, exist_ok=True)
+        # Beside it, because what an interruption leaves looks like a database and is none.
+        unfinished = self._data.with_name(f"{self._data.name}.unfinished")
+        new = not self._data.exists()
         try:
-            server: Any = get_server(self._data, cleanup_mode=None, start=False)
+            remove(unfinished)
+            made = unfinished if new else self._data
+            server: Any = get_server(made, cleanup_mode=None, start=False)
             server.ensure_pgdata_inited()
+            if new:
+                unfinished.rename(self._data)
         except (RuntimeError, OSError) as error:
             raise LocalRunError(
                 f"PostgreSQL cannot use the folder {self._data}: {error}; name another with "

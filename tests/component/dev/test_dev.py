@@ -202,6 +202,17 @@ def test_a_folder_of_another_postgres_is_refused(tmp_path: Path) -> None:
         Postgres(tmp_path, tmp_path / "log").start()
 
 
+def test_an_interrupted_start_leaves_no_half_of_a_database(folder: Path) -> None:
+    unfinished = folder / "data.unfinished"
+    unfinished.mkdir()
+    (unfinished / "PG_VERSION").write_text("18\n")
+    server = Postgres(folder / "data", folder / "log", durable=False)
+    server.start()
+    assert server.database("test")
+    server.stop()
+    assert not unfinished.exists()
+
+
 def test_a_server_that_cannot_start_shows_its_last_words(tmp_path: Path) -> None:
     server = Server("mem0_server", free_port(), "/ready", {"DATABASE_URL": "x"}, tmp_path / "log")
     with pytest.raises(LocalRunError, match=r"(?s)mem0_server ended with status 2.*DATABASE_URL"):

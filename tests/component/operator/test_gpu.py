@@ -68,6 +68,7 @@ def on_cpu(world: World, wait: Callable[..., Any]) -> World:
     world.api.delete("Pod", world.ns, "demo-ollama-0")
     world.play_kubelet()
     world.until_phase("Ready")
+    world.look_again()
     return world
 
 
@@ -79,7 +80,7 @@ def test_the_cpu_takes_over_and_says_so(on_cpu: World, wait: Callable[..., Any])
     assert on_cpu.component("ollama")["reason"] == "GPUFallback"
     assert "GPUFallback" in on_cpu.condition("Ready")["message"]
     assert on_cpu.resource()["status"]["gpu"]["phase"] == "CPU"
-    assert ("Warning", "GPUFallback") in on_cpu.events()
+    wait(lambda: ("Warning", "GPUFallback") in on_cpu.events())
     # The lookout has the GPUs and the volume that the server would have.
     job = wait(lambda: lookout(on_cpu))
     pod = job["spec"]["template"]["spec"]
@@ -105,7 +106,7 @@ def test_an_operator_that_starts_anew_knows_and_goes_back(
     give_a_node(on_cpu)
     wait(lambda: limits(on_cpu).get(GPU) == "1")
     wait(lambda: lookout(on_cpu) is None)
-    assert ("Normal", "GPUReturns") in on_cpu.events()
+    wait(lambda: ("Normal", "GPUReturns") in on_cpu.events())
     wait(lambda: not on_cpu.condition("GPUFallback"))
     assert on_cpu.resource()["status"]["gpu"]["phase"] == "Returning"
     on_cpu.play_kubelet()

@@ -106,5 +106,5 @@ def test_an_upgrade_goes_in_turns_and_a_failure_stops_it(
     wait(lambda: image(world, waiting[0]) == NEW)
     world.play_kubelet(waiting[0])
     for name in NAMES:
-        assert "upgrade" not in world.until_phase("Ready", name)["status"]
         wait(lambda name=name: world.resource(name)["status"]["operatorVersion"] == NEW)
+        assert "upgrade" not in world.until_phase("Ready", name)["status"]
