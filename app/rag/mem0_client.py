@@ -124,7 +124,6 @@ def leave_alone() -> None:
     """Do not ask Mem0 until it says that it serves: it was seen not to answer."""
     client = shared_client()
     if client is not None:
-        client.client.failing = True
         client.client.breaker.unreachable()
 
 

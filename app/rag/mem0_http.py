@@ -70,7 +70,7 @@ class Mem0Client:
         """
         self.endpoint = endpoint.rstrip("/")
         self.keys = keys if keys is not None else FixedKey(api_key)
-        self.failing = False  # True when the last operation got no answer, a 401 or a 5xx
+        self._failing = False
         self.breaker = Breaker(self._is_back)
         self._http = httpx.Client(
             base_url=self.endpoint,
@@ -86,6 +86,11 @@ class Mem0Client:
         """Close the pooled connections."""
         self.breaker.close()
         self._http.close()
+
+    @property
+    def failing(self) -> bool:
+        """True when the last operation got no answer, a 401 or a 5xx, or none may be tried."""
+        return self._failing or self.breaker.is_open
 
     @property
     def key_fingerprint(self) -> str | None:
@@ -232,7 +237,7 @@ class Mem0Client:
             raise
         except Mem0Error as error:
             if timeout is None:  # a search that fails tells of Ollama, not of Mem0
-                self.failing = True
+                self._failing = True
                 if isinstance(error, Mem0UnavailableError):
                     self.breaker.unwell()
             raise
@@ -240,7 +245,7 @@ class Mem0Client:
         return answer
 
     def _well(self) -> None:
-        self.failing = False
+        self._failing = False
         self.breaker.served()
 
     def _is_back(self) -> bool:
@@ -250,7 +255,7 @@ class Mem0Client:
         except (httpx.HTTPError, httpx.InvalidURL, OSError):
             return False
         if answer.is_success:
-            self.failing = False
+            self._failing = False
         return answer.is_success
 
     def _authorised(

@@ -21,6 +21,7 @@ import yaml
 
 from hack import cluster as kind
 from hack import pins
+from tests.e2e.load.talk import Talk, helper
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -62,7 +63,8 @@ def talk(cluster: Any) -> Iterator[str]:
     cluster.kubectl("scale", "statefulset", f"{NAME}-ollama", "-n", NAMESPACE, "--replicas=0")
     models = [pins.CHAT_MODEL, pins.EMBEDDING_MODEL]
     script = (HERE / "scripted_model.py").read_text()
-    cluster.apply(helper(cluster, "model", ["python", "-c", script, "11434", *models]))
+    command = ["python", "-c", script, "11434", *models]
+    cluster.apply(helper(cluster, NAMESPACE, NAME, "model", command))
     patch = [{"op": "replace", "path": "/spec/selector", "value": {"helper": "model"}}]
     cluster.kubectl(
         "patch", "service", f"{NAME}-ollama", "-n", NAMESPACE, "--type=json", "-p",
@@ -76,35 +78,6 @@ def talk(cluster: Any) -> Iterator[str]:
         assert client.post("/api/documents", files=files).status_code == 201
     yield NAMESPACE
     cluster.drop_namespace(NAMESPACE)
-
-
-def helper(cluster: Any, name: str, command: list[str]) -> dict[str, Any]:
-    """A pod of the app's image that runs something of ours."""
-    deployment = cluster.get("deployment", f"{NAME}-app", "-n", NAMESPACE)
-    pod = deployment["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"helper": name}},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "securityContext": pod["securityContext"],
-            "containers": [
-                {
-                    "name": name,
-                    "image": container["image"],
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": command,
-                    "ports": [{"name": "http", "containerPort": 11434}],
-                    "securityContext": container["securityContext"],
-                    "volumeMounts": [{"name": "auth", "mountPath": "/run/secrets/key"}],
-                }
-            ],
-            "volumes": [{"name": "auth", "secret": {"secretName": f"{NAME}-auth"}}],
-        },
-    }
 
 
 def pods(cluster: Any, component: str) -> list[dict[str, Any]]:
@@ -217,21 +190,9 @@ FAULTS = {
 def test_every_acknowledged_message_is_kept_once_and_in_order(
     cluster: Any, talk: str, fault: str
 ) -> None:
-    name = f"talker-{fault}"
     seconds = 2 * CALM + (75 if "away" in fault else 25)
-    script = (HERE / "talker.py").read_text()
-    arguments = ["http://talk-app:8000", "/run/secrets/key/admin-key", fault, seconds, RATE]
-    cluster.apply(helper(cluster, name, ["python", "-c", script, *map(str, arguments)]))
-
-    def lines() -> list[list[Any]]:
-        text = cluster.kubectl("logs", name, "-n", NAMESPACE)
-        return [json.loads(line) for line in text.splitlines() if line.startswith("[")]
-
-    def phase() -> str:
-        return str(cluster.get("pod", name, "-n", NAMESPACE)["status"]["phase"])
-
-    cluster.wait_for(lambda: phase() == "Running", 60, lambda: f"the talker is {phase()}")
-    cluster.wait_for(lambda: len(lines()) > RATE, 60, lambda: "nothing is said")
+    talking = Talk(cluster, NAMESPACE, NAME, fault, seconds=seconds, rate=RATE)
+    talking.until_begun(RATE)
     looks = [bookkeeping(cluster)]
     time.sleep(CALM)
     looks.append(bookkeeping(cluster))
@@ -239,12 +200,12 @@ def test_every_acknowledged_message_is_kept_once_and_in_order(
     FAULTS[fault](cluster)
     ended = time.time()
     looks.append(bookkeeping(cluster))
-    cluster.wait_for(lambda: phase() != "Running", seconds + 60, lambda: "the talker goes on")
+    talking.until_ended(seconds + 60)
     looks.append(bookkeeping(cluster))
     for part, (before, after) in zip(("before", "during", "after"), pairwise(looks), strict=True):
         print(f"{fault}: bookkeeping in ms {part} the fault: {quantiles(before, after)}")
 
-    said = lines()
+    said = talking.said()
     outcomes = Counter(str(outcome) for _, number, outcome, *_ in said if number >= 0)
     waits = sorted(took for *_, sent, took in said if begun <= sent <= ended)
     longest = f"{waits[-1]:.2f} s" if waits else "none"
