@@ -125,7 +125,7 @@ async def _check_model(app: AppParts, model: str) -> None:
         have = await app.models.chat.models()
     except ModelServerError:
         return  # a question checks it again and falls back to the default
-    if app.models.chat.full_name(model) not in have:
+    if not app.models.chat.lists(model, have):
         raise BadInputError(
             f"model: the server does not have {model}; choose one of {', '.join(have)}",
             field="model",

@@ -24,9 +24,9 @@ async def me(user: CurrentUser) -> dict[str, str]:
 @router.get("/models")
 async def models(app: AppParts, user: CurrentUser) -> dict[str, Any]:
     """The chat models to choose from, and the default one."""
-    wanted = app.models.embedding.full_name(app.settings.default_embedding_model)
-    embedding = {wanted, app.reindexing.indexed_with}
-    found = [name for name in await app.models.chat.models() if name not in embedding]
+    chat, wanted = app.models.chat, app.settings.default_embedding_model
+    embedding = {wanted, app.reindexing.indexed_with or wanted}
+    found = [m for m in await chat.models() if not any(chat.lists(e, [m]) for e in embedding)]
     return {"default": app.settings.default_model, "models": found}
 
 

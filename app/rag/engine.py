@@ -233,7 +233,7 @@ class RAGEngine:
         server = self._models.chat
         if not preferred or server.full_name(preferred) == server.full_name(default):
             return default
-        if server.full_name(preferred) in await server.models():
+        if server.lists(preferred, await server.models()):
             return preferred
         log.info("preferred_model_missing", model=preferred, using=default)
         return default

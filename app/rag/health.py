@@ -143,7 +143,7 @@ class Health:
 
 async def _lack(server: ModelServer, model: str) -> str:
     """What is to be done for ``model`` to be on ``server``; empty when it is there."""
-    if server.full_name(model) in await server.models():
+    if server.lists(model, await server.models()):
         return ""
     return f"{model}: {server.cure_of_missing(model)}"
 

@@ -7,7 +7,7 @@ ModelServerError, or ModelMissingError where the server lacks a model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +60,10 @@ class ModelServer(ABC):
     @abstractmethod
     def full_name(self, model: str) -> str:
         """The model's name as the server lists it."""
+
+    def lists(self, model: str, listed: Collection[str]) -> bool:
+        """Whether ``model`` is among ``listed``, the models as the server names them."""
+        return self.full_name(model) in listed
 
     @abstractmethod
     async def version(self) -> str:

@@ -7,7 +7,7 @@ have is used.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class OpenAI(ModelServer):
     def full_name(self, model: str) -> str:
         """The model's name as the server lists it: the same."""
         return model
+
+    def lists(self, model: str, listed: Collection[str]) -> bool:
+        """As the one of all servers; an Ollama adds ``:latest`` in its list here, too."""
+        return super().lists(model, listed) or f"{model}:latest" in listed
 
     async def version(self) -> str:
         """How many models it has; the API tells nothing of the server."""

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.full
 def anew(cluster: Any, umbrella: str, upload: Any, ask: Any) -> Iterator[str]:
     """An instance with two replicas of the app, documents and memories."""
     cluster.namespace(NAMESPACE)
-    cluster.metisrag(NAMESPACE, NAME, {"app": {"replicas": 2}})
+    models = {"embedding": cluster.small["models"]["embedding"]}
+    cluster.metisrag(NAMESPACE, NAME, {"app": {"replicas": 2}, "models": models})
     cluster.wait_ready(NAMESPACE, NAME)
     handbook = "\n\n".join(
         f"Rule {n}. " + f"Machine {n} has its own key. " * 30 for n in range(150)
@@ -77,7 +78,7 @@ def tables(cluster: Any) -> list[str]:
 
 
 def test_unasked_it_is_refused_with_the_cure(cluster: Any, anew: str) -> None:
-    with pytest.raises(AssertionError, match=r"models\.reindex"):
+    with pytest.raises(AssertionError, match="set reindex: true beside it"):
         change(cluster, embedding=cluster.small["models"]["chat"])
 
 

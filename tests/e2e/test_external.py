@@ -127,13 +127,14 @@ def test_credentials_are_rotated_over_tls(cluster: Any, theirs: str, ask: Any) -
 
 
 def test_what_the_database_lacks_stands_on_the_resource(cluster: Any, ours: str) -> None:
-    wanted = "in the database ours, run: CREATE EXTENSION vector"
-    cluster.wait_for(
-        lambda: wanted in str(cluster.conditions(ours, "ours")),
-        120,
-        lambda: f"{wanted!r} is not on the resource: {cluster.status(ours, 'ours')}",
-    )
-    sql(cluster, "metis-postgres", "CREATE EXTENSION vector", within="ours")
+    for server, database in (("metis-postgres", "ours"), ("mem0-postgres", "ours_memory")):
+        wanted = f"in the database {database}, run: CREATE EXTENSION vector"
+        cluster.wait_for(
+            lambda wanted=wanted: wanted in str(cluster.conditions(ours, "ours")),
+            120,
+            lambda wanted=wanted: f"no {wanted!r}: {cluster.status(ours, 'ours')}",
+        )
+        sql(cluster, server, "CREATE EXTENSION vector", within=database)
     sql(cluster, "metis-postgres", "ALTER DATABASE ours OWNER TO ours")
     cluster.kubectl("delete", "pod", "-n", ours, "-l", "app.kubernetes.io/component=app")
     cluster.wait_ready(ours, "ours")

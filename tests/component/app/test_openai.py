@@ -82,6 +82,15 @@ def test_a_missing_model_says_what_to_do(client: httpx.Client, scripted_ollama: 
     assert missing["models"].startswith("chat-model: ")
 
 
+def test_a_model_is_there_when_it_is_listed_as_latest(
+    client: httpx.Client, scripted_ollama: Any
+) -> None:
+    """As an Ollama lists it, under /v1 as well."""
+    scripted_ollama.models = ["chat-model:latest", "embed-model:latest"]
+    assert client.get("/api/ready").json()["status"] == "ready"
+    assert client.get("/api/models").json()["models"] == ["chat-model:latest"]
+
+
 def test_an_answer_broken_off_is_an_error(client: httpx.Client, scripted_ollama: Any) -> None:
     scripted_ollama.breaks_off = True
     error = ask(client).json()["error"]

@@ -105,6 +105,9 @@ def test_what_is_no_longer_wanted_goes_only_when_asked(stack):
         "gemma3:12b", "nomic-embed-text",
     ]  # fmt: skip
     assert "metisrag.dev/model" not in prune["metadata"].get("annotations", {})
+    # The former embedding model answers until its index is replaced.
+    anew = stack({"ollama": {"pull": {"prune": True}}, "models": {"reindex": True}})
+    assert not any("--prune" in _args(job) for job in _jobs(anew))
 
 
 @pytest.mark.parametrize(

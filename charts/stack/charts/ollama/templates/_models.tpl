@@ -122,7 +122,8 @@ automountServiceAccountToken: false
 {{- range include "ollama.wanted" . | fromJsonArray }}
 {{- include "ollama.pullJob" (dict "part" $ "name" "pull" "model" . "args" (concat $servers $source (list .))) }}
 {{- end }}
-{{- if .values.pull.prune }}
+{{- /* While an index is made anew, the one before still answers, with its own model. */ -}}
+{{- if and .values.pull.prune (not .root.Values.models.reindex) }}
 {{- $wanted := include "ollama.wanted" . | fromJsonArray }}
 {{- include "ollama.pullJob" (dict "part" $ "name" "prune" "model" "" "args" (concat (list "--prune") $servers $wanted)) }}
 {{- end }}
