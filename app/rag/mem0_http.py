@@ -71,6 +71,7 @@ class Mem0Client:
         self.endpoint = endpoint.rstrip("/")
         self.keys = keys if keys is not None else FixedKey(api_key)
         self._failing = False
+        self._verify = trusted or True
         self.breaker = Breaker(self._is_back)
         self._http = httpx.Client(
             base_url=self.endpoint,
@@ -78,7 +79,7 @@ class Mem0Client:
             limits=httpx.Limits(
                 max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_CONNECTIONS
             ),
-            verify=trusted or True,
+            verify=self._verify,
             trust_env=False,  # inside the cluster; a proxy meant for the outside must not see keys
         )
 
@@ -251,7 +252,12 @@ class Mem0Client:
     def _is_back(self) -> bool:
         """Ask whether Mem0 serves again, on a connection of its own: the pool may be clogged."""
         try:
-            answer = httpx.get(f"{self.endpoint}/ready", timeout=CONNECT_TIMEOUT, trust_env=False)
+            answer = httpx.get(
+                f"{self.endpoint}/ready",
+                timeout=CONNECT_TIMEOUT,
+                verify=self._verify,
+                trust_env=False,
+            )
         except (httpx.HTTPError, httpx.InvalidURL, OSError):
             return False
         if answer.is_success:

@@ -26,6 +26,7 @@ import httpx
 
 from app.core.config import Settings
 from app.core.logging import get_logger
+from app.core.trust import trust
 from app.rag import backlog, mem0_client, outbox
 from app.rag.mem0_caches import CacheType
 from app.rag.notes import Note, Row, interaction_note, message_note
@@ -62,7 +63,10 @@ class UserMemory:
         self._resume_at = 0.0
         self._asking: asyncio.Task[bool] | None = None
         self._probe = httpx.AsyncClient(
-            base_url=settings.mem0_endpoint, timeout=settings.memory_time_limit, trust_env=False
+            base_url=settings.mem0_endpoint,
+            timeout=settings.memory_time_limit,
+            verify=trust(settings),
+            trust_env=False,
         )
 
     async def close(self) -> None:

@@ -71,7 +71,7 @@ def tables(cluster: Any) -> list[str]:
     """The tables of vectors in metis-postgres."""
     query = "SELECT tablename FROM pg_tables WHERE tablename LIKE 'vectors\\_%'"
     said = cluster.kubectl(
-        "exec", f"{NAME}-metis-postgres-0", "-n", NAMESPACE, "-c", "postgres", "--",
+        "exec", f"{NAME}-metis-postgres-0", "-n", NAMESPACE, "--",
         "psql", "-U", "postgres", "-d", "metis", "-XAtc", query,
     )  # fmt: skip
     return str(said).split()

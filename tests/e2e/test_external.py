@@ -174,7 +174,7 @@ def test_it_answers_from_its_documents_and_remembers(
 def test_the_command_line_knows_what_is_brought(cluster: Any, ours: str) -> None:
     told = cluster.metis("status", "ours", namespace=ours).stdout
     assert "postgres" not in told
-    refused = cluster.metis("rotate", "ours", "--component", "metis-db", namespace=ours, code=2)
+    refused = cluster.metis("rotate", "ours", "--component", "metis-db", namespace=ours, code=64)
     assert "no metis-db of its own" in refused.stderr
     cluster.metis("rotate", "ours", "--wait", "--timeout", "100", namespace=ours)
 

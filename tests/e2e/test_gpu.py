@@ -82,11 +82,6 @@ def test_one_has_it_the_other_runs_on_the_cpu_until_it_is_free(
     first = pod_on_gpu(cluster, "one")
     assert first
 
-    # Exclusive: another instance does not get the same GPU.
-    fallback = {"fallback": "cpu", "fallbackAfterSeconds": 15}
-    cluster.metisrag(NAMESPACE, "two", {"ollama": {"gpu": GPU | fallback}})
-    wait(cluster, "two", lambda: f"no node offers 1 {RESOURCE}" in says(cluster, "two"), 20)
-
     # Released on a rollout: the pod goes before the next one takes the GPU.
     annotate = {"spec": {"ollama": {"podAnnotations": {"rolled": "once"}}}}
     cluster.kubectl(
@@ -95,6 +90,11 @@ def test_one_has_it_the_other_runs_on_the_cpu_until_it_is_free(
     uid = first["metadata"]["uid"]
     wait(cluster, "one", lambda: pod_on_gpu(cluster, "one", other_than=uid))
     cluster.wait_ready(NAMESPACE, "one")
+
+    # Exclusive: another instance does not get the same GPU.
+    fallback = {"fallback": "cpu", "fallbackAfterSeconds": 15}
+    cluster.metisrag(NAMESPACE, "two", {"ollama": {"gpu": GPU | fallback}})
+    wait(cluster, "two", lambda: f"no node offers 1 {RESOURCE}" in says(cluster, "two"), 20)
 
     # The CPU takes over where that is allowed, and says so.
     status = cluster.wait_ready(NAMESPACE, "two")

@@ -49,6 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--component",
         action="append",
+        default=[],
         choices=COMPONENTS,
         help="rotate this one; may be given several times (default: all)",
     )

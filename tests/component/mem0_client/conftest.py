@@ -128,7 +128,7 @@ def memory_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """``memory_at(server, **settings)``: the module under test, set up for it, with no client."""
 
     def set_up(server: Mem0Process, **settings: Any) -> Any:
-        usual = {"mem0_api_key": server.key, "mem0_api_key_dir": None}
+        usual = {"mem0_api_key": server.key, "mem0_api_key_dir": None, "tls_ca_dir": None}
         made = SimpleNamespace(use_mem0=True, mem0_endpoint=server.url, **usual | settings)
         monkeypatch.setattr(mem0_client, "SETTINGS", made)
         monkeypatch.setattr(mem0_client, "_mem0_client", None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 import pytest
 from metis_operator.cli.exits import CommandError
-from metis_operator.cli.rotate import _left, chosen, job_from
+from metis_operator.cli.rotate import _left, chosen, configure, job_from
 
 
 def cron() -> dict[str, Any]:
@@ -58,3 +59,10 @@ def test_what_is_brought_from_outside_is_left_out_and_refused_by_name() -> None:
     assert chosen(["mem0-db"], ["mem0-db", "metis-db"], "demo") == ["mem0-db"]
     with pytest.raises(CommandError, match=r"demo has no mem0-key of its own"):
         chosen(["mem0-key"], ["metis-db"], "demo")
+
+
+def test_who_names_no_component_means_all_there_are() -> None:
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    named = parser.parse_args(["demo"]).component
+    assert chosen(named, ["metis-db", "mem0-key"], "demo") == ["mem0-key", "metis-db"]
