@@ -5,6 +5,7 @@ Plain ASGI, because a wrapped response must still stream and still notice that t
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from uuid import uuid4
@@ -17,11 +18,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.errors import body_of, response_to
 from app.core.logging import get_logger
 from app.core.metrics import REQUESTS
-from app.errors import TooLargeError
+from app.errors import TooLargeError, UnavailableError
 
 BODY_LIMIT = 1024 * 1024
 """Bytes of a request body, uploads apart."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_STOPPING = UnavailableError(
+    "this replica of the app is stopping and could not wait any longer for the answer to your "
+    "request; send it again"
+)
 _QUIET = ("/health", "/ready", "/metrics", "page")
 
 PAGE_POLICY = (
@@ -68,6 +73,10 @@ class Surroundings:
 
         try:
             await self._app(scope, receive, sent)
+        except asyncio.CancelledError:  # the server stops, and has waited as long as it may
+            if status:
+                raise
+            await response_to(_STOPPING)(scope, receive, sent)
         except Exception as error:
             if status:  # the response is on its way already: it can only be broken off
                 raise

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104 - the default is the container
     port: int = Field(8000, ge=0, le=65535)
     drain_delay: float = Field(3.0, ge=0)
-    drain_timeout: float = Field(20.0, ge=0)
+    drain_timeout: float = Field(60.0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cors_origins: list[str] = []
 

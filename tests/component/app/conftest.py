@@ -85,10 +85,12 @@ def serve(
 class HoldingOllama:
     """The scripted Ollama with a chat that says "One two three" and then holds its breath.
 
-    ``left`` is set when the client hangs up; ``go_on`` lets it finish with "four".
+    ``asked`` is set when it holds it, ``left`` when the client hangs up; ``go_on`` lets it finish
+    with "four".
     """
 
     def __init__(self, upstream: str) -> None:
+        self.asked = threading.Event()
         self.left = threading.Event()
         self.go_on = threading.Event()
         holder = self
@@ -108,6 +110,7 @@ class HoldingOllama:
                 self.end_headers()
                 for word in ("One ", "two ", "three "):
                     self.say({"message": {"content": word}, "done": False})
+                holder.asked.set()
                 while not holder.go_on.is_set():
                     readable, _, _ = select.select([self.connection], [], [], 0.02)
                     if readable and not self.connection.recv(1, socket.MSG_PEEK):

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,33 @@ def test_serves_logs_json_and_drains(
     assert (request["event"], request["status"]) == ("request", 200)
     assert request["request_id"]
     assert not any("secret question" in line for line in process.lines)
+
+
+def test_what_is_not_done_when_it_must_end_is_told_so(
+    run: Callable[..., Process],
+    environment: dict[str, str],
+    make_dsn: Callable[[], str],
+    holding_ollama: Any,
+    free_port: Callable[[], int],
+) -> None:
+    port = free_port()
+    settings = {
+        "METIS_POSTGRES_DSN": make_dsn(), "METIS_OLLAMA_BASE_URL": holding_ollama.url,
+        "PORT": str(port), "DRAIN_DELAY": "0", "DRAIN_TIMEOUT": "1",
+    }  # fmt: skip
+    process = run("app", **environment | settings)
+    process.wait_for("Uvicorn running")
+    url = f"http://127.0.0.1:{port}/api/chat/query"
+    with ThreadPoolExecutor(1) as aside:
+        answer = aside.submit(httpx.post, url, json={"message": "Who?"}, timeout=30)
+        assert holding_ollama.asked.wait(20)
+        process.popen.send_signal(signal.SIGTERM)
+        response = answer.result()
+    holding_ollama.go_on.set()
+    assert response.status_code == 503
+    assert "send it again" in response.json()["error"]["message"]
+    assert response.headers["Retry-After"]
+    assert process.end() == 0
 
 
 def test_wrong_settings_end_it_with_a_clear_message(
