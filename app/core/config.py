@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     project_name: str = "Metis RAG"
     host: str = "0.0.0.0"  # noqa: S104 - the default is the container
     port: int = Field(8000, ge=0, le=65535)
-    drain_delay: float = Field(3.0, ge=0)
+    drain_delay: float = Field(5.0, ge=0)
     drain_timeout: float = Field(60.0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     cors_origins: list[str] = []

@@ -135,6 +135,14 @@ class Cluster:
             self.told.scrape(name)
         self.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait", timeout=180)
 
+    @staticmethod
+    def kill(pod: dict[str, Any]) -> None:
+        """``kill -9`` of the pod's main process: from the node, since inside it is process 1."""
+        (status,) = pod["status"]["containerStatuses"]
+        container = status["containerID"].removeprefix("containerd://")
+        inside = ["docker", "exec", kind.named(kind.TESTS).node, "ctr", "-n", "k8s.io"]
+        subprocess.run([*inside, "task", "kill", "-s", "SIGKILL", container], check=True)
+
     def apply(self, *objects: dict[str, Any]) -> None:
         """``kubectl apply`` of objects."""
         self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(objects))
@@ -264,7 +272,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     here = Path(__file__).parent
     for item in (item for item in items if here in item.path.parents):
-        item.add_marker(pytest.mark.timeout(300, func_only=True))
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(300, func_only=True))
     items.sort(key=_place)
 
 

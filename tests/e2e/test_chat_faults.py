@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from typing import Any
 import pytest
 import yaml
 
-from hack import cluster as kind
 from hack import pins
 from tests.e2e.load.talk import Talk, helper
 
@@ -87,12 +85,10 @@ def pods(cluster: Any, component: str) -> list[dict[str, Any]]:
 
 
 def kill(cluster: Any, component: str) -> None:
-    """``kill -9`` of a pod's main process, from the node; returns when it runs again."""
+    """``kill -9`` of a pod's main process; returns when it runs again."""
     pod = pods(cluster, component)[0]
     (status,) = pod["status"]["containerStatuses"]
-    container = status["containerID"].removeprefix("containerd://")
-    inside = ["docker", "exec", kind.named(kind.TESTS).node, "ctr", "-n", "k8s.io"]
-    subprocess.run([*inside, "task", "kill", "-s", "SIGKILL", container], check=True)
+    cluster.kill(pod)
 
     def ready() -> bool:
         name = pod["metadata"]["name"]

@@ -17,8 +17,6 @@ import httpx
 import pytest
 import yaml
 
-from hack import cluster as kind
-
 ROOT = Path(__file__).parents[2]
 APPENDER = (Path(__file__).parent / "appender.py").read_text()
 NAMESPACE = "mem0-faults"
@@ -54,12 +52,9 @@ def pods(cluster: Any, component: str) -> list[dict[str, Any]]:
 
 
 def kill(cluster: Any, pod: dict[str, Any]) -> None:
-    """``kill -9`` of the pod's main process: from the node, since inside it is process 1."""
+    """``kill -9`` of the pod's main process; returns when it was started again."""
     (status,) = pod["status"]["containerStatuses"]
-    container = status["containerID"].removeprefix("containerd://")
-    node = kind.named(kind.TESTS).node
-    inside = ["docker", "exec", node, "ctr", "-n", "k8s.io"]
-    subprocess.run([*inside, "task", "kill", "-s", "SIGKILL", container], check=True)
+    cluster.kill(pod)
 
     def restarted() -> bool:
         name = pod["metadata"]["name"]

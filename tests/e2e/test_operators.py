@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from hack import cluster as kind
 from hack import tools
 
 ROOT = Path(__file__).parents[2]
@@ -25,14 +24,6 @@ def leader(cluster: Any, namespace: str) -> str:
     return str(lease["spec"].get("holderIdentity", "")) if lease else ""
 
 
-def kill(cluster: Any, namespace: str, pod: str) -> None:
-    """``kill -9`` of the pod's main process: from the node, since inside it is process 1."""
-    (status,) = cluster.get("pod", pod, "-n", namespace)["status"]["containerStatuses"]
-    container = status["containerID"].removeprefix("containerd://")
-    inside = ["docker", "exec", kind.named(kind.TESTS).node, "ctr", "-n", "k8s.io"]
-    subprocess.run([*inside, "task", "kill", "-s", "SIGKILL", container], check=True)
-
-
 @pytest.mark.parametrize("comes_back", [True, False], ids=["restarted", "gone with its node"])
 def test_a_killed_leader_is_replaced_in_time(cluster: Any, umbrella: str, comes_back: bool) -> None:
     pods = {p["metadata"]["name"] for p in cluster.items("pods", "-n", umbrella, "-l", SELECTOR)}
@@ -40,7 +31,7 @@ def test_a_killed_leader_is_replaced_in_time(cluster: Any, umbrella: str, comes_
     first = leader(cluster, umbrella)
     assert first in pods
     started = time.monotonic()
-    kill(cluster, umbrella, first)
+    cluster.kill(cluster.get("pod", first, "-n", umbrella))
     if not comes_back:
         cluster.kubectl("delete", "pod", first, "-n", umbrella, "--force", "--grace-period=0")
     cluster.kubectl("delete", "service", "metis-mem0", "-n", umbrella)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 QUESTION = "How many days of annual leave does an employee have?"
 CREDENTIALS = ("metis-db", "mem0-db", "mem0-key", "auth")
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(600, func_only=True)]
 
 
 def present(cluster: Any) -> dict[str, Any]:

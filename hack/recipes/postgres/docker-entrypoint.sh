@@ -34,13 +34,28 @@ docker_process_sql() {
 		--no-psqlrc "${database[@]}" "$@"
 }
 
+# initdb wants to know what its user is called; one that a cluster hands out has no name.
+with_a_name() {
+	local library name
+	library=$(find /usr/lib -name libnss_wrapper.so -print -quit)
+	if getent passwd "$(id -u)" >/dev/null || [ -z "$library" ]; then
+		"$@"
+		return
+	fi
+	name=$(mktemp -d)
+	echo "postgres:x:$(id -u):$(id -g):PostgreSQL:$PGDATA:/bin/false" >"$name/passwd"
+	echo "postgres:x:$(id -g):" >"$name/group"
+	LD_PRELOAD=$library NSS_WRAPPER_PASSWD=$name/passwd NSS_WRAPPER_GROUP=$name/group "$@"
+	rm -r "$name"
+}
+
 make_database() {
 	[ -n "$POSTGRES_PASSWORD" ] || [ "$POSTGRES_HOST_AUTH_METHOD" = trust ] ||
 		die "the database is not made yet and the superuser has no password: set POSTGRES_PASSWORD_FILE"
 	local password=''
 	[ -z "$POSTGRES_PASSWORD" ] || password='--pwfile=<(printf "%s\n" "$POSTGRES_PASSWORD")'
 	# POSTGRES_INITDB_ARGS holds several arguments, split as a shell would.
-	eval "initdb --username=\"\$POSTGRES_USER\" $password $POSTGRES_INITDB_ARGS"
+	with_a_name eval "initdb --username=\"\$POSTGRES_USER\" $password $POSTGRES_INITDB_ARGS"
 	local method=$POSTGRES_HOST_AUTH_METHOD
 	[ -n "$method" ] || method=$(postgres -C password_encryption)
 	printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
