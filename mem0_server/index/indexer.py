@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,7 +32,7 @@ from mem0_server.metrics import Metrics
 from mem0_server.models import EmbeddingStatus
 from mem0_server.settings import Settings
 from mem0_server.store.collections import Collection, Collections
-from mem0_server.store.jobs import IndexRow, Job, Jobs, Scope
+from mem0_server.store.jobs import LEASE_SECONDS, IndexRow, Job, Jobs, Scope
 
 log = structlog.get_logger(__name__)
 
@@ -318,10 +320,11 @@ class Indexer:
         if not jobs:
             return 0
         try:
-            try:
-                done = await self._index(collection, lease, jobs)
-            except REFUSALS as refusal:
-                done = await self._one_by_one(collection, lease, jobs, refusal)
+            async with self._kept(lease):
+                try:
+                    done = await self._index(collection, lease, jobs)
+                except REFUSALS as refusal:
+                    done = await self._one_by_one(collection, lease, jobs, refusal)
         except BaseException as error:
             if isinstance(error, Exception):
                 self._failed(error)
@@ -333,6 +336,22 @@ class Indexer:
             # Being deleted just now; should that be rolled back, they are due again.
             await self._jobs.release(lease, "the record was being changed", blame=False)
         return len(jobs)
+
+    @asynccontextmanager
+    async def _kept(self, lease: UUID) -> AsyncIterator[None]:
+        """Renew a lease meanwhile; one that is lost all the same is another replica's work."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(LEASE_SECONDS / 3)
+                with suppress(UnavailableError):
+                    await self._jobs.renew(lease)
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
 
     async def _index(self, collection: Collection, lease: UUID, jobs: list[Job]) -> int:
         texts = [text_of(job.kind, job.data) for job in jobs]

@@ -1,8 +1,9 @@
 """The queue of records that are to be indexed.
 
-A job is leased, not locked, while its text is embedded: a replica that dies loses nothing, and
-no writer waits for a model. The rows of the index are written in the transaction that takes the
-job away, and refer to their record: deleting the record deletes them.
+A job is leased, not locked, while its text is embedded: a replica that dies loses nothing, and no
+writer waits for a model. Leases are short and renewed, so that others soon go on with its jobs. The
+rows of the index are written in the transaction that takes the job away, and refer to their record:
+deleting the record deletes them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from uuid import UUID, uuid4
 from mem0_server.database import Connection, Database
 from mem0_server.store.sql import identifier
 
-LEASE_SECONDS = 120
+LEASE_SECONDS = 15
 MAX_BACKOFF_SECONDS = 300
 
 _DUE = "j.collection = $1 AND j.not_before <= now()"
@@ -110,6 +111,16 @@ class Jobs:
             for row in rows
         ]
         return lease, claimed
+
+    async def renew(self, lease: UUID) -> None:
+        """Keep what is still ours of a lease for another ``LEASE_SECONDS``."""
+        async with self._database.use("index_renew") as connection:
+            await connection.execute(
+                "UPDATE index_jobs SET not_before = now() + make_interval(secs => $2)"
+                " WHERE lease = $1",
+                lease,
+                LEASE_SECONDS,
+            )
 
     async def is_waited_for(self, collection: str, scope: Scope) -> bool:
         """Whether records of ``scope`` are about to be indexed, those put off not counted."""

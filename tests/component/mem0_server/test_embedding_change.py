@@ -14,6 +14,7 @@ from mem0_server.prepare import REFUSED
 
 KEY = "mk_component-test-key-1234567890"
 BASE = "/agents/helper/humans/ada"
+TOLD, BATCH = 24, 4
 Query = Callable[..., list[tuple[Any, ...]]]
 
 
@@ -97,6 +98,52 @@ def test_searches_go_on_until_the_new_index_is_complete(
     query("UPDATE index_collections SET used_at = used_at - interval '1 h' WHERE dimensions = 64")
     wait(lambda: len(query("SELECT name FROM index_collections")) == 1, "the old one to go", 20)
     assert found(client) == 28
+
+
+def test_one_that_is_killed_at_it_is_succeeded(
+    client: httpx.Client,
+    spawn: Callable[..., Any],
+    scripted_ollama: Any,
+    wait: Callable[..., Any],
+    query: Query,
+) -> None:
+    for n in range(TOLD):
+        keep(client, f"green {n}")
+    assert found(client) == TOLD
+    scripted_ollama.models.append("other-model")
+    scripted_ollama.dimensions["other-model"] = 96
+    scripted_ollama.seconds["other-model"] = 0.2
+    scripted_ollama.embedded.clear()
+    scripted_ollama.embedded_by.clear()
+    wanted = {
+        "EMBEDDING_MODEL": "other-model", "REINDEX": "true", "INDEX_BATCH": str(BATCH),
+        "OLLAMA_BASE_URL": scripted_ollama.url,
+    }  # fmt: skip
+    victim = spawn(**wanted)
+
+    def half_way() -> Any:
+        told = embeddings(victim.client)["reindex"]
+        return told and 2 * BATCH <= told["done"] < told["total"] and told
+
+    wait(half_way, "some to be embedded")
+    victim.popen.kill()
+    victim.popen.wait()
+    assert embeddings(client)["model"] == "embed-model", "nobody went over to a part of an index"
+    keep(client, "late")
+    assert found(client) == TOLD + 1
+    successor = spawn(**wanted).client
+    for one in (client, successor):
+        # What the killed one was at is left to others after a quarter of a minute.
+        wait(lambda one=one: embeddings(one)["model"] == "other-model", "the switch", 60)
+        assert found(one) == TOLD + 1
+    assert query("SELECT count(*) FROM index_jobs") == [(0,)]
+    anew = [
+        text
+        for text, model in zip(scripted_ollama.embedded, scripted_ollama.embedded_by, strict=True)
+        if model == "other-model" and "green" in text
+    ]
+    assert len(set(anew)) == TOLD
+    assert len(anew) - TOLD <= BATCH, "only the batch that was under way is embedded twice"
 
 
 def test_other_vectors_under_the_same_name_are_refused_and_embedded_anew_when_asked(

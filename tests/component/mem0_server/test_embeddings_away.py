@@ -7,6 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx
+import pytest
+
+from mem0_server.index import indexer
+from mem0_server.store import jobs
 
 BASE = "/agents/helper/humans/ada"
 
@@ -177,3 +181,20 @@ def test_a_text_that_breaks_the_model_holds_up_no_other(
     assert 'mem0_index_failures_total{code="model_failed"}' in client.get("/metrics").text
     ollama.shutdown()
     ollama.server_close()
+
+
+def test_a_model_slower_than_a_lease_embeds_nothing_twice(
+    client: httpx.Client,
+    another: Callable[..., Any],
+    scripted_ollama: Any,
+    wait: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (jobs, indexer):
+        monkeypatch.setattr(module, "LEASE_SECONDS", 1.5)
+    scripted_ollama.seconds["embed-model"] = 4.0
+    another()
+    kept = client.post(f"{BASE}/archival", json={"kind": "note", "data": {"tea": "green"}})
+    assert kept.status_code == 201
+    wait(lambda: client.get("/status").json()["backlog"] == 0, "the record to be embedded")
+    assert len([text for text in scripted_ollama.embedded if "green" in text]) == 1

@@ -201,6 +201,7 @@ async def everything(parts: Services, collection: Any, some: list[UUID]) -> None
     await memories.delete(memory.id)
     await memories.delete_all(Scope(None, None, "r6"))
     lease, jobs = await parts.jobs.claim(name, 2)
+    await parts.jobs.renew(lease)
     rows = [IndexRow(job.record_id, embed("tea"), {"data": "tea"}) for job in jobs]
     await parts.jobs.finish(name, lease, rows)
     talk = await parts.inference._jobs.claim(10, 60)
