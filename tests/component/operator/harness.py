@@ -125,7 +125,10 @@ class Api:
         )
 
     def delete(self, kind: str, ns: str, name: str) -> None:
-        self.call("DELETE", self.path(kind, ns, name))
+        # As kubectl does. The server's own default for a Job waits for the garbage collector, which
+        # does not run here.
+        background = {"propagationPolicy": "Background"}
+        self.call("DELETE", self.path(kind, ns, name), params=background)
 
     def apply(self, path: str, obj: dict[str, Any]) -> dict[str, Any]:
         return self.call(
