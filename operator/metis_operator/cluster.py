@@ -34,7 +34,8 @@ from .transport import AiohttpTransport
 T = TypeVar("T")
 
 _TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
-_PAGE = 100
+# Each page costs the API server as much again as some 200 objects.
+_PAGE = 500
 # A version that no object ever has (etcd's first write is its second revision). An apply that
 # names it makes what is absent, and conflicts with whatever is there: no look-up before, no gap.
 _NEVER = "1"

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import structlog
 
 from . import metrics
 from .cluster import Cluster
-from .core.conditions import Phase
+from .core.conditions import Phase, inventory_of
 from .core.objects import METISRAG, Kind
 from .core.upgrade import Upgrade
 from .core.values import get
@@ -37,6 +37,9 @@ log = structlog.get_logger(__name__)
 
 # After kopf has listed a kind, how long to wait for more of its events before listing it too.
 _RELIST_DELAY = 2.0
+# Kinds listed at a time: the API server makes up one while we take in another. More would only
+# take more memory.
+_LISTS = 3
 
 
 class Controller:
@@ -196,28 +199,47 @@ class Controller:
                 self._doubt.set()
                 self._wake_all()
 
-    async def _list(self, kinds: Any) -> None:
+    async def _list(self, kinds: Iterable[Kind]) -> None:
         """Make full lists of ``kinds`` the truth."""
-        for kind in kinds:
-            for namespace in self.namespaces:
-                try:
-                    objects, version = await self.cluster.collect(
-                        kind,
-                        functools.partial(pack, kind),
-                        namespace=namespace,
-                        selector=selector_of(kind),
-                    )
-                except NotFoundError:
-                    if not kind.optional:
-                        raise
-                    continue
-                for instance in self._store.replace(kind, objects, version, namespace):
-                    if self._primed:
-                        self._queue.wake(instance)
+        slots = asyncio.Semaphore(_LISTS)
+
+        async def one(kind: Kind, namespace: str | None) -> None:
+            async with slots:
+                await self._list_one(kind, namespace)
+
+        lists = [asyncio.create_task(one(k, n)) for k in kinds for n in self.namespaces]
+        try:
+            await asyncio.gather(*lists)
+        finally:
+            for task in lists:
+                task.cancel()
+            await asyncio.gather(*lists, return_exceptions=True)
+
+    async def _list_one(self, kind: Kind, namespace: str | None) -> None:
+        try:
+            objects, version = await self.cluster.collect(
+                kind,
+                functools.partial(pack, kind),
+                namespace=namespace,
+                selector=selector_of(kind),
+            )
+        except NotFoundError:
+            if not kind.optional:
+                raise
+            return
+        for instance in self._store.replace(kind, objects, version, namespace):
+            if self._primed:
+                self._queue.wake(instance)
 
     def _wake_all(self) -> None:
-        for instance in self._store.resources():
+        """Wake every instance; those first of which something is missing."""
+        for instance in sorted(self._store.resources(), key=self._is_whole):
             self._queue.wake(instance, urgent=True)
+
+    def _is_whole(self, instance: Instance) -> bool:
+        status = (self._store.resource(instance) or {}).get("status") or {}
+        children = self._store.children(instance)
+        return all(key in children for key in inventory_of(status, instance.namespace))
 
     def _mark(self, *, up: bool) -> None:
         self._up = up

@@ -47,6 +47,18 @@ class Streams:
         if path in self._answers:
             self._answers[path] = answer
 
+    def listed(self, path: str) -> None:
+        """Take in that a page of what is watched was answered: its watch is about to begin.
+
+        That takes its time where there are thousands; after a refused watch it says nothing.
+        """
+        if path in self._answers and not self._is_refused(path):
+            self._lost.pop(path, None)
+
+    def _is_refused(self, path: str) -> bool:
+        answer = self._answers[path]
+        return answer is not None and answer.status >= 400
+
     def dead(self, *, up: bool) -> str | None:
         """The path of a watch that has not been open for long; None while all is well.
 
@@ -54,7 +66,8 @@ class Streams:
         """
         now = self._clock()
         for path, answer in self._answers.items():
-            if not up or (answer is not None and answer.status < 400 and not answer.closed):
+            is_open = answer is not None and not self._is_refused(path) and not answer.closed
+            if not up or is_open:
                 self._lost.pop(path, None)
             elif now - self._lost.setdefault(path, now) > LIMIT:
                 return path
@@ -86,6 +99,8 @@ class Streams:
         async def ended(_session: Any, _context: Any, told: aiohttp.TraceRequestEndParams) -> None:
             if told.url.query.get("watch"):
                 self.note(told.url.path, told.response)
+            elif told.response.status < 400:
+                self.listed(told.url.path)
 
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(ended)

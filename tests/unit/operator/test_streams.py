@@ -48,6 +48,24 @@ def test_a_watch_that_never_came_to_be(streams: Streams, clock: Clock) -> None:
     assert after(streams, clock, 2) == "/api/v1/services"
 
 
+def test_thousands_that_are_listed_first_keep_a_watch_waiting(
+    streams: Streams, clock: Clock
+) -> None:
+    streams.note(METISRAG.path(), Answer())
+    for _ in range(5):
+        assert after(streams, clock, LIMIT) is None
+        streams.listed("/api/v1/services")
+    assert after(streams, clock, LIMIT + 2) == "/api/v1/services"
+
+
+def test_a_list_says_nothing_for_a_watch_that_is_refused(streams: Streams, clock: Clock) -> None:
+    streams.note(METISRAG.path(), Answer())
+    streams.note("/api/v1/services", Answer(status=403))
+    assert after(streams, clock, LIMIT) is None
+    streams.listed("/api/v1/services")
+    assert after(streams, clock, 2) == "/api/v1/services"
+
+
 def test_an_open_watch_is_alive_for_good(streams: Streams, clock: Clock) -> None:
     for path in (SERVICE.path(), METISRAG.path()):
         streams.note(path, Answer())
