@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 _TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
 # Each page costs the API server as much again as some 200 objects.
-_PAGE = 500
+_PAGE = 250
 # A version that no object ever has (etcd's first write is its second revision). An apply that
 # names it makes what is absent, and conflicts with whatever is there: no look-up before, no gap.
 _NEVER = "1"

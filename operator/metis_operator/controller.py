@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 _RELIST_DELAY = 2.0
 # Kinds listed at a time: the API server makes up one while we take in another. More would only
 # take more memory.
-_LISTS = 3
+_LISTS = 2
 
 
 class Controller:

@@ -29,7 +29,7 @@ class Settings:
     helm: str = "helm"
     http_host: str = "0.0.0.0"  # noqa: S104  probes and scrapes come from outside the pod
     http_port: int = 8080
-    concurrency: int = 4
+    concurrency: int = 8
     upgrade_max_concurrent: int = 3
     resync: float = 600.0
     ping: float = 10.0
@@ -57,7 +57,7 @@ class Settings:
             helm=env.get("METIS_HELM", "helm"),
             http_host=env.get("METIS_HTTP_HOST", "0.0.0.0"),  # noqa: S104  as above
             http_port=int(_number(env, "METIS_HTTP_PORT", 8080)),
-            concurrency=max(1, int(_number(env, "METIS_CONCURRENCY", 4))),
+            concurrency=max(1, int(_number(env, "METIS_CONCURRENCY", 8))),
             upgrade_max_concurrent=max(1, int(_number(env, "METIS_UPGRADE_MAX_CONCURRENT", 3))),
             resync=_number(env, "METIS_RESYNC_SECONDS", 600),
             ping=_number(env, "METIS_PING_SECONDS", 10),

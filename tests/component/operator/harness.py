@@ -197,6 +197,15 @@ class Wire:
                 end.shutdown(socket.SHUT_RDWR)
 
 
+# Kopf loads the official client, which the image lacks, where it finds it: 27 MiB and 1.6 s.
+_AS_IN_IMAGE = """
+import sys
+sys.modules["kubernetes"] = None
+from metis_operator.cli.main import main
+sys.exit(main())
+"""
+
+
 @dataclass
 class Operator:
     """An operator process, started as in its image but for the paths."""
@@ -235,7 +244,7 @@ class Operator:
         }
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "metis_operator", "run"],
+                [sys.executable, "-c", _AS_IN_IMAGE, "run"],
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=env,
