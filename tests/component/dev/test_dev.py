@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,13 @@ class Run:
         self.output = output
         with output.open("wb") as sink:
             self.popen = subprocess.Popen(
-                arguments, cwd=ROOT, stdout=sink, stderr=sink, start_new_session=True
+                arguments,
+                cwd=ROOT,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+                # As from a terminal, also where the tests run under nohup: a run outlives it.
+                preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
             )
 
     def says(self, words: str) -> str:

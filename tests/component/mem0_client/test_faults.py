@@ -54,7 +54,8 @@ def test_a_key_rotation_under_use_goes_unnoticed(
     old, new = own_mem0.key, make_key()
 
     def mount(**keys):
-        for name in ("current", "previous"):
+        # Never without the key in use: a Secret's mount changes as a whole, this one by the file.
+        for name in ("previous", "current"):
             staged = mounted / f".{name}"
             if name in keys:
                 staged.write_text(keys[name])
