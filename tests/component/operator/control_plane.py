@@ -130,6 +130,12 @@ class ControlPlane:
         (self._folder / "audit.yaml").write_text(yaml.safe_dump(policy))
         self._audit.touch()
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes that run, by name."""
+        found = {"etcd": self._etcd, "kube-apiserver": self._server}
+        return {name: process.pid for name, process in found.items() if process is not None}
+
     def _spawn(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (self._folder / f"{name}.log").open("ab") as out:
             return subprocess.Popen(
