@@ -90,10 +90,8 @@ def differences(want: Any, have: Any) -> list[Difference]:
 def _walk(want: Any, have: Any, path: str, *, in_quantity: bool) -> Iterator[Difference]:
     if have is None and _is_empty(want):
         return
-    if want == have and isinstance(want, dict | list):
-        # Far quicker than the walk, and most parts are the same. That 1 equals True does no harm:
-        # every field there has one type.
-        return
+    if isinstance(want, dict | list) and want == have and repr(want) == repr(have):
+        return  # far quicker than the walk, and most parts are the same; to == alone 1 is True
     if isinstance(want, Mapping) and isinstance(have, Mapping):
         for name, value in want.items():
             yield from _walk(

@@ -80,6 +80,7 @@ def test_equal_in_the_server_s_eyes(want: dict[str, Any], have: dict[str, Any]) 
         ({"spec": {"replicas": 2}}, {"spec": {"replicas": 1}}, "spec.replicas"),
         ({"spec": {"replicas": 0}}, {"spec": {"replicas": 1}}, "spec.replicas"),
         ({"a": False}, {"a": True}, "a"),
+        ({"a": 1}, {"a": True}, "a"),
         ({"a": "1"}, {"a": 1}, "a"),
         ({"a": {"b": 1}}, {}, "a"),
         ({"a": {"b": 1}}, {"a": "b"}, "a"),
