@@ -19,9 +19,10 @@ import structlog
 from . import metrics
 from .cluster import Cluster
 from .core.conditions import Phase, inventory_of
-from .core.objects import METISRAG, Kind
+from .core.objects import METISRAG, Kind, key_of, uid_of
 from .core.upgrade import Upgrade
 from .core.values import get
+from .doubts import Doubts
 from .embedding import Embeddings
 from .errors import ClusterError, NotFoundError
 from .gpu import Gpus
@@ -35,8 +36,6 @@ from .workqueue import Queue
 
 log = structlog.get_logger(__name__)
 
-# After kopf has listed a kind, how long to wait for more of its events before listing it too.
-_RELIST_DELAY = 2.0
 # Kinds listed at a time: the API server makes up one while we take in another. More would only
 # take more memory.
 _LISTS = 2
@@ -73,8 +72,7 @@ class Controller:
             self._embeddings,
         )
         self._queue = Queue[Instance](self._work, concurrency=settings.concurrency)
-        self._doubtful: set[Kind] = set()
-        self._doubt = asyncio.Event()
+        self._doubts = Doubts()
         self._primed = False
         self._up = True
         for phase in Phase:
@@ -125,14 +123,19 @@ class Controller:
 
     def seen(self, kind: Kind, event: str | None, obj: Mapping[str, Any]) -> None:
         """Take in a watch event: ADDED, MODIFIED or DELETED; None for one of a fresh listing."""
+        if event is None:
+            self._doubts.listing(kind, uid_of(obj))
+        self._store.when_written(key_of(obj, kind), partial(self._take_in, kind, event, obj))
+
+    def _take_in(self, kind: Kind, event: str | None, obj: Mapping[str, Any]) -> None:
         take = self._store.drop if event == "DELETED" else self._store.put
         instance = take(kind, obj)
-        if event is None:
-            # The stream began anew: what was deleted in between, nobody will report.
-            self._doubtful.add(kind)
-            self._doubt.set()
         if instance is not None:
             self._queue.wake(instance, urgent=kind is METISRAG)
+
+    def listing(self, kind: Kind) -> None:
+        """Take in that a stream begins anew, with a list of what there is of ``kind``, if any."""
+        self._doubts.listing(kind)
 
     async def run(self) -> None:
         """Relist after gaps, resync now and then, and watch over the API server."""
@@ -163,23 +166,19 @@ class Controller:
 
     async def _settle_doubts(self) -> None:
         while True:
-            await self._doubt.wait()
-            await asyncio.sleep(_RELIST_DELAY)
-            kinds, self._doubtful = self._doubtful, set()
-            self._doubt.clear()
+            listed = await self._doubts.settled()
+            kinds = {k for k, u in listed.items() if u is None or self._store.has_others(k, u)}
             try:
                 await self._list(kinds)
             except ClusterError as error:
                 log.info("cannot list again yet", cause=str(error))
-                self._doubtful |= kinds
-                self._doubt.set()
+                self._doubts.everything(kinds)
 
     async def _resync(self) -> None:
         while True:
             # Spread, so that several operators do not ask at the same time.
             await asyncio.sleep(self._settings.resync * random.uniform(0.9, 1.1))  # noqa: S311
-            self._doubtful |= set(WATCHED)
-            self._doubt.set()
+            self._doubts.everything(WATCHED)
             self._wake_all()
 
     async def _watch_over(self) -> None:
@@ -195,8 +194,7 @@ class Controller:
             if not self._up:
                 log.info("the API server is back")
                 self._mark(up=True)
-                self._doubtful |= set(WATCHED)
-                self._doubt.set()
+                self._doubts.everything(WATCHED)
                 self._wake_all()
 
     async def _list(self, kinds: Iterable[Kind]) -> None:

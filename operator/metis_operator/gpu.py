@@ -14,7 +14,7 @@ from .alarm import Alarm
 from .cluster import Cluster
 from .core import gpu, manifests, names
 from .core.gpu import Decision, Phase, State, Wish
-from .core.objects import JOB, METISRAG, POD, STATEFUL_SET, Key, labels_of, uid_of
+from .core.objects import JOB, METISRAG, POD, STATEFUL_SET, Key, labels_of, of_kind, uid_of
 from .errors import ClusterError, ManifestError, RenderError
 from .observe import Instance, Store
 from .render import Renderer
@@ -84,7 +84,7 @@ class Gpus:
         run.wish = wish = Wish.of(values, self._defaults)
         decision = Decision(None)
         if wish is not None:
-            pods = [o for k, o in self._store.children(run.instance).items() if k.kind is POD]
+            pods = list(of_kind(self._store.children(run.instance), POD).values())
             decision = gpu.decide(before, wish, gpu.look(pods, wish, moment), time.time())
         run.gpu, run.gpu_turns = decision, decision.state != before
         if run.gpu_turns:

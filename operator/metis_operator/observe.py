@@ -12,7 +12,8 @@ import pickle
 import sys
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 from .core import names, slots
@@ -166,6 +167,10 @@ class Store:
         self.phases: Counter[str] = Counter()
         # The version at which an object was last known to be gone, by uid.
         self._gone: OrderedDict[str, str] = OrderedDict()
+        # What an object was found to be as wanted by, as it is now: the digest of the manifest.
+        self._settled: dict[Key, str] = {}
+        self._writing: Counter[Key] = Counter()
+        self._held: dict[Key, list[Callable[[], None]]] = {}
 
     def resource(self, instance: Instance) -> Object | None:
         """The MetisRAG, or None when there is none."""
@@ -188,6 +193,39 @@ class Store:
         if not self._is_news(key_of(obj, kind), uid_of(obj), _version(obj)):
             return None
         return self._take(pack(kind, obj))
+
+    def settle(self, key: Key, digest: str) -> None:
+        """Note that the object, as it is, shows all of the manifest of that digest."""
+        if key in self._known:
+            self._settled[self._known[key].key] = digest
+
+    def is_settled(self, key: Key, digest: str) -> bool:
+        """Whether that was noted of the object, and it has not changed since."""
+        return self._settled.get(key) == digest
+
+    @contextmanager
+    def writing(self, *keys: Key) -> Iterator[None]:
+        """While we write objects: what others tell of them is held back.
+
+        The answers, to be put before the end, then show whether it is news.
+        """
+        self._writing.update(keys)
+        try:
+            yield
+        finally:
+            self._writing.subtract(keys)
+            for key in keys:
+                if not self._writing[key]:
+                    del self._writing[key]
+                    for call in self._held.pop(key, ()):
+                        call()
+
+    def when_written(self, key: Key, call: Callable[[], None]) -> None:
+        """``call()`` at once, or at the end of our own writing of that object."""
+        if key in self._writing:
+            self._held.setdefault(key, []).append(call)
+        else:
+            call()
 
     def drop(self, kind: Kind, obj: Mapping[str, Any]) -> Instance | None:
         """Note that ``obj`` is gone, or no longer carries the labels it is chosen by."""
@@ -216,6 +254,10 @@ class Store:
             if known.uid not in listed and not _is_later(known.version, version):
                 concerned.add(self._drop(known.key, known.uid, version))
         return {instance for instance in concerned if instance is not None}
+
+    def has_others(self, kind: Kind, uids: Container[str]) -> bool:
+        """Whether an object of ``kind`` is known that is not among ``uids``."""
+        return any(k.key.kind is kind and k.uid not in uids for k in self._known.values())
 
     def _is_news(self, key: Key, uid: str, version: str) -> bool:
         gone = self._gone.get(uid)
@@ -248,6 +290,7 @@ class Store:
     def _remove(self, key: Key) -> Instance | None:
         """Take the object off its shelf; gives whose it was."""
         known = self._known.pop(key, None)
+        self._settled.pop(key, None)
         if known is None or known.home is None:
             return None
         if key.kind is METISRAG:

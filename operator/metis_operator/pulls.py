@@ -41,7 +41,7 @@ class Pulls:
         """Note what each pulling pod tells, and have models brought again that a server lost."""
         if not models.jobs(run.desired):
             return
-        observed = dict(self._store.children(run.instance))
+        observed = self._store.children(run.instance)
         await self._repeat(run, observed)
         addresses = models.running(run.desired, observed)
         if not addresses:

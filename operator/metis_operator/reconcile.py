@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping
+from typing import Any, cast
 
 import structlog
 
@@ -149,6 +150,7 @@ class Reconciler:
         await self._volumes(run)
         observed = self._observed(run)
         inventory = conditions.inventory_of(run.before, run.owner.namespace)
+        digests = {k: manifests.digest_of(o) for k, o in run.desired.items()}
         actions = plan(
             run.desired,
             observed,
@@ -156,11 +158,19 @@ class Reconciler:
             run.owner,
             run.memory.tolerated,
             keep_data=get(values, "deletionPolicy") != "Delete",
+            settled={k for k, digest in digests.items() if self._store.is_settled(k, digest)},
         )
+        for key in digests.keys() - {action.key for action in actions}:
+            self._settle(key, digests[key])
         if self._must_wait(run, actions, observed):
             run.waits = True
             actions = while_waiting(actions, observed, inventory)
         await self._carry_out(run, actions)
+
+    def _settle(self, key: Key, digest: str) -> None:
+        """Look at the object no more until it or what is wanted of it changes."""
+        if key.kind is not STATEFUL_SET:  # What is wanted of it depends on its volumes too.
+            self._store.settle(key, digest)
 
     def _must_wait(self, run: Run, actions: list[Action], observed: Mapping[Key, Object]) -> bool:
         """Whether pods would roll though nobody changed this MetisRAG, and it is not its turn."""
@@ -178,8 +188,10 @@ class Reconciler:
         live = manifests.find_component(observed, OLLAMA, STATEFUL_SET)
         return has_turned(wanted, live, resource)
 
-    def _observed(self, run: Run) -> dict[Key, Object]:
-        return {**run.foreign, **self._store.children(run.instance)}
+    def _observed(self, run: Run) -> Mapping[Key, Object]:
+        """What is there; a view, as most of it needs no look."""
+        children = cast("MutableMapping[Key, Object]", self._store.children(run.instance))
+        return ChainMap(children, run.foreign)
 
     async def _look_up(self, run: Run) -> None:
         """Look again at what was in the way before: what seems to be missing, and is not."""
@@ -218,18 +230,20 @@ class Reconciler:
         mounted = manifests.mounted_secrets(run.desired.values())
         wanted = credentials.wanted(instance, mounted)
         follows = {p: name for p, name in follows_of(values).items() if p in wanted}
-        for written in await ensure(
-            self._cluster,
-            instance,
-            namespace,
-            wanted,
-            own_secrets(self._store, run.instance),
-            owner=run.owner,
-            tie=get(values, "deletionPolicy") == "Delete",
-            follows=follows,
-        ):
-            run.acted += 1
-            self._store.put(SECRET, written)
+        names = (credentials.secret_name(instance, purpose) for purpose in wanted)
+        with self._store.writing(*(Key(SECRET, namespace, name) for name in names)):
+            for written in await ensure(
+                self._cluster,
+                instance,
+                namespace,
+                wanted,
+                own_secrets(self._store, run.instance),
+                owner=run.owner,
+                tie=get(values, "deletionPolicy") == "Delete",
+                follows=follows,
+            ):
+                run.acted += 1
+                self._store.put(SECRET, written)
         there = own_secrets(self._store, run.instance)
         for purpose, name in follows.items():
             if credentials.secret_name(instance, purpose) not in there:
@@ -292,11 +306,13 @@ class Reconciler:
         bound = log.bind(metisrag=str(run.instance), object=str(action.key))
         if isinstance(action, Apply):
             self._stall_a_fight(run, action)
-            applied = await self._cluster.apply(action.key, action.obj, new=new)
-            self._store.put(action.key.kind, applied)
-            left = remaining(action.obj, applied)
+            with self._store.writing(action.key):
+                applied = await self._cluster.apply(action.key, action.obj, new=new)
+                self._store.put(action.key.kind, applied)
+            digest, left = manifests.digest_of(action.obj), remaining(action.obj, applied)
+            self._settle(action.key, digest)
             if left:
-                run.memory.tolerated[action.key] = (manifests.digest_of(action.obj), left)
+                run.memory.tolerated[action.key] = (digest, left)
                 bound.warning(
                     "the API server keeps fields other than applied",
                     fields=sorted(d.path for d in left),

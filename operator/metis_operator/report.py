@@ -13,7 +13,7 @@ from . import events, metrics, pulls
 from .cluster import Cluster
 from .core import conditions, credentials, embedding, gpu, health, manifests, models, names
 from .core.conditions import Findings, Phase, Stall
-from .core.objects import METISRAG, SECRET, Key
+from .core.objects import METISRAG, SECRET, WORKLOADS, Key, key_of, of_kind
 from .core.pods import EMBEDDING_REFUSED, Severity
 from .core.upgrade import Upgrade
 from .errors import NotFoundError
@@ -43,12 +43,15 @@ class Reporter:
         change = conditions.patch(run.before, after)
         if not change or run.memory.dropped_fields == change:
             return
-        try:
-            written = await self._cluster.merge_status(run.owner.namespace, run.owner.name, change)
-        except NotFoundError:
-            self._store.drop(METISRAG, run.resource)
-            return
-        self._store.put(METISRAG, written)
+        with self._store.writing(key_of(run.resource, METISRAG)):
+            try:
+                written = await self._cluster.merge_status(
+                    run.owner.namespace, run.owner.name, change
+                )
+            except NotFoundError:
+                self._store.drop(METISRAG, run.resource)
+                return
+            self._store.put(METISRAG, written)
         left = conditions.patch(written.get("status") or {}, after)
         if left:
             run.memory.dropped_fields = left
@@ -68,10 +71,10 @@ class Reporter:
             run.memory.changed = None
 
     async def _findings(self, run: Run, values: Mapping[str, Any]) -> Findings:
-        observed = dict(self._store.children(run.instance))
+        observed = self._store.children(run.instance)
         # Without a rendering the objects that are there say what the stack consists of.
         shape = run.desired or {
-            k: o for k, o in observed.items() if k.kind.is_workload and run.owner.claims(o)
+            k: o for k, o in of_kind(observed, *WORKLOADS).items() if run.owner.claims(o)
         }
         suspend = bool(values.get("suspend"))
         parts = health.components(shape, observed, suspend=suspend)

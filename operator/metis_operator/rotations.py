@@ -13,7 +13,7 @@ from .cluster import Cluster
 from .core import credentials
 from .core.conditions import Phase
 from .core.manifests import mounted_secrets
-from .core.objects import SECRET, Object, annotations_of, is_going
+from .core.objects import SECRET, Object, annotations_of, is_going, of_kind
 from .errors import ClusterError
 from .observe import Instance, Store
 from .rotation import Rotator
@@ -85,5 +85,5 @@ class Rotations:
 
 def own_secrets(store: Store, instance: Instance) -> dict[str, Object]:
     """The instance's own Secrets that are known, by name, without their values."""
-    children = store.children(instance)
-    return {k.name: o for k, o in children.items() if k.kind is SECRET and not is_going(o)}
+    found = of_kind(store.children(instance), SECRET)
+    return {k.name: o for k, o in found.items() if not is_going(o)}

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import aiohttp
 import kopf
 
+from .transport import UNCOMPRESSED
+
 # A stream is opened again at the latest 10 s after the API server is back; see watch.BACKOFFS.
 LIMIT = 30.0
 
@@ -31,12 +33,17 @@ class Answer(Protocol):
 class Streams:
     """The watches that ought to be open, by the path they are asked for under.
 
-    ``expected`` are their paths; what else is watched may come and go. ``clock`` gives seconds.
+    ``expected`` are their paths; what else is watched may come and go. ``on_list`` is told the
+    path of what is listed, page by page, by a stream that begins anew. ``clock`` gives seconds.
     """
 
     def __init__(
-        self, expected: Iterable[str] = (), clock: Callable[[], float] = time.monotonic
+        self,
+        expected: Iterable[str] = (),
+        on_list: Callable[[str], None] = lambda path: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._on_list = on_list
         self._clock = clock
         self._answers: dict[str, Answer | None] = dict.fromkeys(expected)
         self._lost: dict[str, float] = {}
@@ -54,6 +61,7 @@ class Streams:
         """
         if path in self._answers and not self._is_refused(path):
             self._lost.pop(path, None)
+        self._on_list(path)
 
     def _is_refused(self, path: str) -> bool:
         answer = self._answers[path]
@@ -87,7 +95,7 @@ class Streams:
                 expiration=info.expiration,
                 aiohttp_session=aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
-                    headers=info.as_http_headers(),
+                    headers=dict(info.as_http_headers()) | UNCOMPRESSED,
                     proxy=info.proxy_url,
                     trust_env=info.trust_env,
                     trace_configs=[self._trace()],

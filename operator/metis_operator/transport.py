@@ -12,6 +12,12 @@ from typing import Any
 import aiohttp
 import httpx2
 
+# The API server would compress each page of a list, which takes longer than it saves so near to it.
+UNCOMPRESSED = {"Accept-Encoding": "identity"}
+# Of an apply the API server would parse the body once more to warn of fields that it does not know,
+# in headers that nobody reads: it refuses those anyway.
+_APPLY = "application/apply-patch+yaml"
+_UNWARNED = "&fieldValidation=Ignore"
 # Connections at a time; calls beyond wait for one.
 _CONNECTIONS = 32
 
@@ -40,11 +46,16 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         timeout = aiohttp.ClientTimeout(
             sock_connect=limits.get("connect"), sock_read=limits.get("read")
         )
+        headers = httpx2.Headers(request.headers)
+        headers.update(UNCOMPRESSED)
+        url = str(request.url)
+        if headers.get("Content-Type") == _APPLY:
+            url += _UNWARNED
         try:
             async with self._session.request(
                 request.method,
-                str(request.url),
-                headers=request.headers.multi_items(),
+                url,
+                headers=headers.multi_items(),
                 data=await request.aread() or None,
                 timeout=timeout,
                 allow_redirects=False,

@@ -61,12 +61,9 @@ class Watch:
         self._settings = settings
         self._controller = controller
         self._last_resort = last_resort
-        self._streams = Streams(
-            kind.path(namespace)
-            for kind in WATCHED
-            if not kind.optional
-            for namespace in controller.namespaces
-        )
+        self._kinds = {k.path(n): k for k in WATCHED for n in controller.namespaces}
+        expected = (path for path, kind in self._kinds.items() if not kind.optional)
+        self._streams = Streams(expected, self._on_list)
         self.trouble: str | None = None  # why nothing is seen any more
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
@@ -109,6 +106,11 @@ class Watch:
         if error is not None:
             log.debug("the watch streams ended", exc_info=error)
             raise ClusterError(f"Cannot watch the cluster any longer: {error!r}") from error
+
+    def _on_list(self, path: str) -> None:
+        kind = self._kinds.get(path)
+        if kind is not None:
+            self._controller.listing(kind)
 
     async def _guard(self) -> None:
         """Return when a stream is dead."""

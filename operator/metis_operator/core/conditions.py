@@ -24,6 +24,8 @@ from .objects import (
     Object,
     Owner,
     kind_by_name,
+    labels_of,
+    of_kind,
 )
 from .pods import Severity, shorten
 from .upgrade import MESSAGES, State
@@ -193,9 +195,8 @@ def _outside(
         selector = spec.get("selector") or {}
         hosts = sorted(
             (pod.get("status") or {}).get("hostIP", "")
-            for key, pod in observed.items()
-            if key.kind is POD
-            and selector.items() <= ((pod.get("metadata") or {}).get("labels") or {}).items()
+            for pod in of_kind(observed, POD).values()
+            if selector.items() <= labels_of(pod).items()
         )
         host = next((h for h in hosts if h), "")
         if host:

@@ -14,7 +14,7 @@ from typing import Any
 from . import names
 from .health import Component
 from .manifests import component_of, environment, find_component
-from .objects import DEPLOYMENT, POD, Key, Object, is_going
+from .objects import DEPLOYMENT, POD, Key, Object, is_going, of_kind
 from .pods import EMBEDDING_REFUSED
 
 
@@ -41,8 +41,8 @@ def witness(observed: Mapping[Key, Object], component: str) -> Object | None:
     """A pod of the component that can be asked: the newest one that is ready."""
     pods = [
         o
-        for k, o in observed.items()
-        if k.kind is POD and component_of(o) == component and _is_ready(o) and not is_going(o)
+        for o in of_kind(observed, POD).values()
+        if component_of(o) == component and _is_ready(o) and not is_going(o)
     ]
     return max(pods, key=lambda p: str(p["metadata"].get("creationTimestamp")), default=None)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import names
 from .manifests import component_of, mounted_secrets
-from .objects import DEPLOYMENT, POD, PVC, Key, Object, is_going, meta_of
+from .objects import DEPLOYMENT, POD, PVC, Key, Object, is_going, meta_of, of_kind
 from .pods import Finding, Severity, examine, pending_claim
 
 # In which order components are reported: what others wait for comes first.
@@ -179,7 +179,7 @@ def _judged(name: str, want: int, ready: int, finding: Finding) -> Component:
 
 
 def _of(observed: Mapping[Key, Object], kind: Any, component: str) -> list[Object]:
-    return [o for k, o in observed.items() if k.kind is kind and component_of(o) == component]
+    return [o for o in of_kind(observed, kind).values() if component_of(o) == component]
 
 
 def _rank(component: str) -> int:

@@ -22,6 +22,7 @@ from .objects import (
     key_of,
     kind_of,
     labels_of,
+    of_kind,
     pod_spec_of,
 )
 
@@ -72,9 +73,8 @@ def component_of(obj: Mapping[str, Any]) -> str:
 
 def find_component(objects: Mapping[Key, Object], component: str, kind: Kind) -> Object | None:
     """The object of that kind that belongs to ``component``, or None."""
-    return next(
-        (o for k, o in objects.items() if k.kind is kind and component_of(o) == component), None
-    )
+    found = of_kind(objects, kind).values()
+    return next((o for o in found if component_of(o) == component), None)
 
 
 def environment(workload: Mapping[str, Any], name: str) -> str:

@@ -23,6 +23,7 @@ from .objects import (
     is_going,
     labels_of,
     meta_of,
+    of_kind,
 )
 from .pods import Severity, examine, shorten
 
@@ -140,7 +141,7 @@ def to_repeat(
         done = str(((job or {}).get("status") or {}).get("completionTime") or "")
         if job is None or not done or is_going(job):
             continue
-        for pod in observed.values():
+        for pod in of_kind(observed, POD).values():
             late = str(meta_of(pod).get("creationTimestamp") or "") > done
             if component_of(pod) == names.OLLAMA and late and _is_unready(pod):
                 found.append((key, job, pod))
@@ -213,8 +214,8 @@ def _why(key: Key, observed: Mapping[Key, Object]) -> str:
 def _pods_of(key: Key, observed: Mapping[Key, Object]) -> list[Object]:
     return [
         pod
-        for k, pod in observed.items()
-        if k.kind is POD and labels_of(pod).get(names.LABEL_JOB) == key.name and not is_going(pod)
+        for pod in of_kind(observed, POD).values()
+        if labels_of(pod).get(names.LABEL_JOB) == key.name and not is_going(pod)
     ]
 
 

@@ -45,7 +45,7 @@ class Kind:
     @property
     def is_workload(self) -> bool:
         """Whether it runs pods that the status speaks of."""
-        return self in (DEPLOYMENT, STATEFUL_SET)
+        return self in WORKLOADS
 
 
 SERVICE_ACCOUNT = Kind("", "v1", "ServiceAccount", "serviceaccounts")
@@ -77,6 +77,8 @@ CRD = Kind(
     namespaced=False,
 )
 
+# What runs pods that the status speaks of.
+WORKLOADS = (DEPLOYMENT, STATEFUL_SET)
 # What the chart may render, and the operator's role allows it to apply and prune.
 RENDERED = (
     SERVICE_ACCOUNT,
@@ -123,6 +125,11 @@ def key_of(obj: Mapping[str, Any], kind: Kind) -> Key:
     """The key of ``obj``, which is of that ``kind``."""
     meta = obj["metadata"]
     return Key(kind, meta.get("namespace", "") if kind.namespaced else "", meta["name"])
+
+
+def of_kind(objects: Mapping[Key, Object], *kinds: Kind) -> dict[Key, Object]:
+    """Those of ``objects`` that are of one of ``kinds``; the others are not looked at."""
+    return {key: objects[key] for key in objects if key.kind in kinds}
 
 
 def meta_of(obj: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,13 +7,24 @@ a Secret: they hold what cannot be rendered again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .compare import Difference, differences
 from .manifests import digest_of
-from .objects import PVC, SECRET, STATEFUL_SET, Key, Object, Owner, is_going, meta_of, uid_of
+from .objects import (
+    PVC,
+    SECRET,
+    STATEFUL_SET,
+    Key,
+    Object,
+    Owner,
+    is_going,
+    meta_of,
+    of_kind,
+    uid_of,
+)
 
 # A StatefulSet accepts changes of all its fields but these.
 _IMMUTABLE = ("selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates")
@@ -85,16 +96,18 @@ def plan(
     tolerated: Tolerated | None = None,
     *,
     keep_data: bool = True,
+    settled: Container[Key] = (),
 ) -> list[Action]:
     """The actions that turn ``observed`` into ``desired``, in the order to carry them out.
 
     ``observed`` holds at least every live object of a desired or inventoried key, whoever owns
     it. ``inventory`` is what earlier runs applied. Objects that are on their way out are
     waited for: there is no action for them. With ``keep_data`` no volume goes with what is
-    pruned, whatever was its policy when it was made.
+    pruned, whatever was its policy when it was made. ``settled`` are keys for which an earlier
+    plan of the same two objects had no action.
     """
     actions: list[Action] = []
-    for key in sorted(desired, key=_order):
+    for key in sorted((k for k in desired if k not in settled), key=_order):
         live = observed.get(key)
         action = (
             Apply(key, desired[key], "it is missing")
@@ -103,7 +116,7 @@ def plan(
         )
         if action is not None:
             actions.append(action)
-    ours = {k for k, o in observed.items() if k not in desired and owner.claims(o)}
+    ours = {k for k in observed if k not in desired and owner.claims(observed[k])}
     leftovers = ours & (set(inventory) | {k for k in ours if digest_of(observed[k])})
     for key in sorted(leftovers, key=_order):
         if key.kind not in (PVC, SECRET) and not is_going(observed[key]):
@@ -122,7 +135,7 @@ def _remove(key: Key, observed: Mapping[Key, Object], *, keep_data: bool) -> Ite
         if policy.get("whenDeleted") == "Delete":
             yield Keep(key, uid_of(live))
             return
-        if any(_is_tied(claim, live) for k, claim in observed.items() if k.kind is PVC):
+        if any(_is_tied(claim, live) for claim in of_kind(observed, PVC).values()):
             return
     yield Prune(key, uid_of(live))
 

@@ -17,7 +17,7 @@ from .compare import quantity
 from .conditions import Stall
 from .health import values_key
 from .manifests import component_of
-from .objects import PVC, STATEFUL_SET, Key, Object, is_going, uid_of
+from .objects import PVC, STATEFUL_SET, Key, Object, is_going, of_kind, uid_of
 from .values import get
 
 EXPANSION_REFUSED, CLASS_IMMUTABLE = "VolumeExpansionRefused", "StorageClassImmutable"
@@ -104,7 +104,7 @@ def _bound(
     desired: Mapping[Key, Object], observed: Mapping[Key, Object]
 ) -> Iterator[tuple[Object, Object, Key, Object]]:
     """StatefulSet, claim template, and key and claim of each bound claim made by that template."""
-    claims = {k: o for k, o in observed.items() if k.kind is PVC and not is_going(o)}
+    claims = {k: o for k, o in of_kind(observed, PVC).items() if not is_going(o)}
     for key, obj in desired.items():
         if key.kind is not STATEFUL_SET:
             continue

@@ -19,6 +19,7 @@ from metis_operator.credentials import ensure_all
 from tests.component.operator.control_plane import ControlPlane, make_namespace
 from tests.component.operator.harness import Api, Operator, Wire, eventually
 from tests.component.operator.rotating import Stage, a_stage
+from tests.component.operator.supervised import Supervised, supervise
 from tests.component.operator.world import World
 
 
@@ -94,6 +95,20 @@ async def stage(world: World, config: Any, tmp_path: Path) -> AsyncIterator[Stag
         await ensure_all(cluster, "solo", world.ns, {})
     with a_stage(world, tmp_path, "solo") as made:
         yield made
+
+
+@pytest.fixture
+def supervised(
+    plane: ControlPlane,
+    operator: Operator,
+    ns: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    free_port: Callable[[], int],
+) -> Iterator[Supervised]:
+    """A fresh namespace and an operator that is started again whenever it ends."""
+    folder = tmp_path_factory.mktemp("supervised")
+    with supervise(plane, operator, ns, folder, free_port()) as found:
+        yield found
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from metis_operator.core import names
 from metis_operator.core.objects import METISRAG, POD, SECRET, SERVICE, Key
 from metis_operator.observe import Instance, Store, pack, slim
@@ -60,6 +61,55 @@ def test_a_list_replaces_what_was_missed() -> None:
     assert [k.name for k in store.children(DEMO)] == ["a"]
     assert store.replace(SERVICE, [], "5", "elsewhere") == set()
     assert store.children(DEMO)
+
+
+def test_what_is_known_beside_a_list() -> None:
+    store = Store()
+    store.put(SERVICE, service("a", uid="a"))
+    assert not store.has_others(SERVICE, {"a", "b"})
+    assert store.has_others(SERVICE, {"b"})
+    assert not store.has_others(SECRET, set())
+
+
+def test_what_is_settled_is_so_until_it_changes() -> None:
+    store = Store()
+    store.settle(KEY, "one")
+    assert not store.is_settled(KEY, "one"), "it is not known"
+    store.put(SERVICE, service(version=1))
+    store.settle(KEY, "one")
+    assert store.is_settled(KEY, "one")
+    assert not store.is_settled(KEY, "other")
+    store.put(SERVICE, service(version=1))
+    assert store.is_settled(KEY, "one"), "no news"
+    store.put(SERVICE, service(version=2))
+    assert not store.is_settled(KEY, "one")
+    store.settle(KEY, "one")
+    store.drop(SERVICE, service(version=3))
+    assert not store.is_settled(KEY, "one")
+
+
+def test_what_is_told_during_our_own_writing_is_heard_after_the_answer() -> None:
+    store, heard = Store(), list[str]()
+    other = Key(SERVICE, "team", "other")
+    with store.writing(KEY, other):
+        store.when_written(KEY, lambda: heard.append("first"))
+        store.when_written(KEY, lambda: heard.append("second"))
+        store.when_written(Key(SECRET, "team", "demo-app"), lambda: heard.append("else"))
+        assert heard == ["else"]
+        with store.writing(KEY):
+            pass
+        assert heard == ["else"], "it is still being written"
+    assert heard == ["else", "first", "second"]
+    store.when_written(KEY, lambda: heard.append("after"))
+    assert heard[-1] == "after"
+
+
+def test_a_failed_write_keeps_nothing_from_being_heard() -> None:
+    store, heard = Store(), list[str]()
+    with pytest.raises(ValueError, match="refused"), store.writing(KEY):
+        store.when_written(KEY, lambda: heard.append("it"))
+        raise ValueError("refused")
+    assert heard == ["it"]
 
 
 def test_what_went_while_a_list_or_an_answer_was_on_its_way_stays_gone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from metis_operator.core.objects import (
     Kind,
     Object,
     Owner,
+    of_kind,
 )
 from metis_operator.core.plan import (
     Action,
@@ -265,6 +267,31 @@ def test_what_is_as_applied_is_left_alone(rendered: list[Object]) -> None:
     desired = build(rendered, OWNER)
     observed = {k: stored(o) for k, o in desired.items()}
     assert plan(desired, observed, list(desired), OWNER) == []
+
+
+class Unopened(Mapping[Key, Object]):
+    """Objects none of which may be looked at."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self._keys = list(keys)
+
+    def __getitem__(self, key: Key) -> Object:
+        raise AssertionError(f"{key} was looked at")
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+@given(renderings)
+def test_what_was_settled_before_is_not_looked_at(rendered: list[Object]) -> None:
+    desired = build(rendered, OWNER)
+    assert plan(desired, Unopened(desired), list(desired), OWNER, settled=desired) == []
+    assert of_kind(Unopened(desired), PVC) == {}
+    missing = plan(desired, {}, list(desired), OWNER, settled=set())
+    assert {action.key for action in missing} == desired.keys()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def streams(clock: Clock) -> Streams:
-    return Streams([SERVICE.path(), METISRAG.path()], clock)
+    return Streams([SERVICE.path(), METISRAG.path()], clock=clock)
 
 
 def after(streams: Streams, clock: Clock, seconds: float, *, up: bool = True) -> str | None:
@@ -56,6 +56,14 @@ def test_thousands_that_are_listed_first_keep_a_watch_waiting(
         assert after(streams, clock, LIMIT) is None
         streams.listed("/api/v1/services")
     assert after(streams, clock, LIMIT + 2) == "/api/v1/services"
+
+
+def test_lists_are_told_of() -> None:
+    told: list[str] = []
+    streams = Streams([SERVICE.path()], told.append)
+    streams.listed(SERVICE.path())
+    streams.listed(HTTP_ROUTE.path())
+    assert told == [SERVICE.path(), HTTP_ROUTE.path()]
 
 
 def test_a_list_says_nothing_for_a_watch_that_is_refused(streams: Streams, clock: Clock) -> None:
@@ -128,6 +136,7 @@ def test_the_same_login_is_the_same_session() -> None:
     assert first != other
     assert (first.server, first.priority) == ("https://x", 3)
     assert first.aiohttp_session.headers["Authorization"] == "Bearer one"
+    assert first.aiohttp_session.headers["Accept-Encoding"] == "identity"
 
 
 def test_the_paths_of_kinds() -> None:
