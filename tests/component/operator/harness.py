@@ -55,8 +55,13 @@ CHILDREN = (
 )
 
 
-def eventually(check: Callable[[], Any], *, timeout: float = 20.0, what: str = "") -> Any:
-    """The first truthy value of ``check()``; AssertionErrors of it are retried too."""
+def eventually(
+    check: Callable[[], Any], *, timeout: float = 20.0, what: str = "", every: float = 0.05
+) -> Any:
+    """The first truthy value of ``check()``; AssertionErrors of it are retried too.
+
+    ``every`` so many seconds it is asked.
+    """
     deadline = time.monotonic() + timeout
     failure: BaseException | None = None
     while True:
@@ -68,7 +73,7 @@ def eventually(check: Callable[[], Any], *, timeout: float = 20.0, what: str = "
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what or failure or check}") from failure
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 @dataclass

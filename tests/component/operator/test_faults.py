@@ -82,10 +82,11 @@ def test_all_of_a_kind_gone_unseen(supervised: Supervised) -> None:
     supervised.create()
     supervised.settle()
     assert supervised.operator.metric(READY) == 1
-    supervised.proxy.gone = "status"
+    supervised.proxy.gone = "event"
     supervised.proxy.drop_streams()
     supervised.api.delete("MetisRAG", supervised.ns, "demo")
     eventually(lambda: not supervised.operator.metric(READY), timeout=PATIENCE)
+    assert supervised.supervisor.ends == [], "a fresh process sees it anyway"
     supervised.create()
     supervised.settle()
 
