@@ -124,7 +124,7 @@ class Controller:
     def seen(self, kind: Kind, event: str | None, obj: Mapping[str, Any]) -> None:
         """Take in a watch event: ADDED, MODIFIED or DELETED; None for one of a fresh listing."""
         if event is None:
-            self._doubts.listing(kind, uid_of(obj))
+            self._doubts.listed(kind, uid_of(obj))
         self._store.when_written(key_of(obj, kind), partial(self._take_in, kind, event, obj))
 
     def _take_in(self, kind: Kind, event: str | None, obj: Mapping[str, Any]) -> None:
@@ -133,9 +133,9 @@ class Controller:
         if instance is not None:
             self._queue.wake(instance, urgent=kind is METISRAG)
 
-    def listing(self, kind: Kind) -> None:
+    def begun(self, kind: Kind) -> None:
         """Take in that a stream begins anew, with a list of what there is of ``kind``, if any."""
-        self._doubts.listing(kind)
+        self._doubts.begun(kind)
 
     async def run(self) -> None:
         """Relist after gaps, resync now and then, and watch over the API server."""

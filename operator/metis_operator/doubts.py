@@ -26,10 +26,18 @@ class Doubts:
         self._last = 0.0
         self._any = asyncio.Event()
 
-    def listing(self, kind: Kind, uid: str | None = None) -> None:
-        """Take in that a stream lists ``kind``, and that this is among it."""
+    def begun(self, kind: Kind) -> None:
+        """Take in that a stream begins to list ``kind``.
+
+        When that is in doubt already, what was listed before is worth nothing any more.
+        """
+        self._listed[kind] = None if kind in self._listed else set()
+        self._note()
+
+    def listed(self, kind: Kind, uid: str) -> None:
+        """Take in that a stream lists this one."""
         listed = self._listed.setdefault(kind, set())
-        if listed is not None and uid is not None:
+        if listed is not None:
             listed.add(uid)
         self._note()
 

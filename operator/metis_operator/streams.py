@@ -34,7 +34,7 @@ class Streams:
     """The watches that ought to be open, by the path they are asked for under.
 
     ``expected`` are their paths; what else is watched may come and go. ``on_list`` is told the
-    path of what is listed, page by page, by a stream that begins anew. ``clock`` gives seconds.
+    path of what a stream that begins anew begins to list. ``clock`` gives seconds.
     """
 
     def __init__(
@@ -54,14 +54,16 @@ class Streams:
         if path in self._answers:
             self._answers[path] = answer
 
-    def listed(self, path: str) -> None:
-        """Take in that a page of what is watched was answered: its watch is about to begin.
+    def listed(self, path: str, *, first: bool = False) -> None:
+        """Take in that a page, or the first, of what is watched was answered.
 
-        That takes its time where there are thousands; after a refused watch it says nothing.
+        Its watch is about to begin. That takes its time where there are thousands; after a
+        refused watch it says nothing.
         """
         if path in self._answers and not self._is_refused(path):
             self._lost.pop(path, None)
-        self._on_list(path)
+        if first:
+            self._on_list(path)
 
     def _is_refused(self, path: str) -> bool:
         answer = self._answers[path]
@@ -108,7 +110,7 @@ class Streams:
             if told.url.query.get("watch"):
                 self.note(told.url.path, told.response)
             elif told.response.status < 400:
-                self.listed(told.url.path)
+                self.listed(told.url.path, first="continue" not in told.url.query)
 
         trace = aiohttp.TraceConfig()
         trace.on_request_end.append(ended)

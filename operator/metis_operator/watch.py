@@ -110,7 +110,7 @@ class Watch:
     def _on_list(self, path: str) -> None:
         kind = self._kinds.get(path)
         if kind is not None:
-            self._controller.listing(kind)
+            self._controller.begun(kind)
 
     async def _guard(self) -> None:
         """Return when a stream is dead."""

@@ -61,8 +61,9 @@ def test_thousands_that_are_listed_first_keep_a_watch_waiting(
 def test_lists_are_told_of() -> None:
     told: list[str] = []
     streams = Streams([SERVICE.path()], told.append)
+    streams.listed(SERVICE.path(), first=True)
     streams.listed(SERVICE.path())
-    streams.listed(HTTP_ROUTE.path())
+    streams.listed(HTTP_ROUTE.path(), first=True)
     assert told == [SERVICE.path(), HTTP_ROUTE.path()]
 
 
