@@ -194,10 +194,14 @@ class Store:
             return None
         return self._take(pack(kind, obj))
 
-    def settle(self, key: Key, digest: str) -> None:
-        """Note that the object, as it is, shows all of the manifest of that digest."""
-        if key in self._known:
-            self._settled[self._known[key].key] = digest
+    def settle(self, key: Key, digest: str, looked_at: Mapping[str, Any]) -> None:
+        """Note that the object, as looked at, shows all of the manifest of that digest.
+
+        Unless something else is known of it by now.
+        """
+        known = self._known.get(key)
+        if known and (known.uid, known.version) == (uid_of(looked_at), _version(looked_at)):
+            self._settled[known.key] = digest
 
     def is_settled(self, key: Key, digest: str) -> bool:
         """Whether that was noted of the object, and it has not changed since."""

@@ -151,6 +151,7 @@ class Reconciler:
         observed = self._observed(run)
         inventory = conditions.inventory_of(run.before, run.owner.namespace)
         digests = {k: manifests.digest_of(o) for k, o in run.desired.items()}
+        settled = {k for k, digest in digests.items() if self._store.is_settled(k, digest)}
         actions = plan(
             run.desired,
             observed,
@@ -158,19 +159,19 @@ class Reconciler:
             run.owner,
             run.memory.tolerated,
             keep_data=get(values, "deletionPolicy") != "Delete",
-            settled={k for k, digest in digests.items() if self._store.is_settled(k, digest)},
+            settled=settled,
         )
-        for key in digests.keys() - {action.key for action in actions}:
-            self._settle(key, digests[key])
+        for key in digests.keys() - settled - {action.key for action in actions}:
+            self._settle(key, digests[key], observed[key])
         if self._must_wait(run, actions, observed):
             run.waits = True
             actions = while_waiting(actions, observed, inventory)
         await self._carry_out(run, actions)
 
-    def _settle(self, key: Key, digest: str) -> None:
+    def _settle(self, key: Key, digest: str, looked_at: Object) -> None:
         """Look at the object no more until it or what is wanted of it changes."""
         if key.kind is not STATEFUL_SET:  # What is wanted of it depends on its volumes too.
-            self._store.settle(key, digest)
+            self._store.settle(key, digest, looked_at)
 
     def _must_wait(self, run: Run, actions: list[Action], observed: Mapping[Key, Object]) -> bool:
         """Whether pods would roll though nobody changed this MetisRAG, and it is not its turn."""
@@ -310,7 +311,7 @@ class Reconciler:
                 applied = await self._cluster.apply(action.key, action.obj, new=new)
                 self._store.put(action.key.kind, applied)
             digest, left = manifests.digest_of(action.obj), remaining(action.obj, applied)
-            self._settle(action.key, digest)
+            self._settle(action.key, digest, applied)
             if left:
                 run.memory.tolerated[action.key] = (digest, left)
                 bound.warning(

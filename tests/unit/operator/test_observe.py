@@ -73,17 +73,20 @@ def test_what_is_known_beside_a_list() -> None:
 
 def test_what_is_settled_is_so_until_it_changes() -> None:
     store = Store()
-    store.settle(KEY, "one")
+    store.settle(KEY, "one", service(version=1))
     assert not store.is_settled(KEY, "one"), "it is not known"
     store.put(SERVICE, service(version=1))
-    store.settle(KEY, "one")
+    store.settle(KEY, "one", service(version=1))
     assert store.is_settled(KEY, "one")
     assert not store.is_settled(KEY, "other")
     store.put(SERVICE, service(version=1))
     assert store.is_settled(KEY, "one"), "no news"
     store.put(SERVICE, service(version=2))
     assert not store.is_settled(KEY, "one")
-    store.settle(KEY, "one")
+    store.settle(KEY, "one", service(version=1))
+    assert not store.is_settled(KEY, "one"), "it was looked at before it changed"
+    store.settle(KEY, "one", service(version=2))
+    assert store.is_settled(KEY, "one")
     store.drop(SERVICE, service(version=3))
     assert not store.is_settled(KEY, "one")
 
