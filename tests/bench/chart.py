@@ -41,7 +41,8 @@ def rows() -> Iterator[Row]:
     told = ", ".join(f"{way} {[round(t, 1) for t in times]}" for way, times in took.items())
     hook = (
         ". Helm waits for the Job that makes the credentials: 5.8 s in a run that was looked at, "
-        "of which its process takes 0.6 s of CPU; the rest is the pod's start and its end being told."
+        "of which its process takes 0.6 s of CPU; the rest is the pod's start and its end being "
+        "told."
     )
     for way, what, reason in (
         ("helm", "helm install, alone", hook),
