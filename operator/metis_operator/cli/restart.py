@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..core import names
 from ..core.manifests import component_of
-from ..core.objects import DEPLOYMENT, STATEFUL_SET, Key, key_of, meta_of
+from ..core.objects import WORKLOADS, Key, key_of, meta_of
 from .command import Context, add_parts
 from .exits import CommandError, Exit
 from .instances import pick_parts
@@ -60,7 +60,7 @@ async def _workloads(session: Session, name: str, parts: Sequence[str]) -> dict[
     labels = {names.LABEL_NAME: names.PRODUCT, names.LABEL_INSTANCE: name}
     found: dict[str, Key] = {}
     asleep: list[str] = []
-    for kind in (DEPLOYMENT, STATEFUL_SET):
+    for kind in WORKLOADS:
         workloads, _ = await session.cluster.list(
             kind, namespace=session.namespace, selector=labels
         )

@@ -135,13 +135,13 @@ def to_repeat(
     Its volume may be new: a Job that has run will not look again. As ``(key, job, pod)``; whether
     the pod had its time is for the caller, who has a clock.
     """
-    found = []
+    found, pods = [], of_kind(observed, POD).values()
     for key in jobs(desired).values():
         job = observed.get(key)
         done = str(((job or {}).get("status") or {}).get("completionTime") or "")
         if job is None or not done or is_going(job):
             continue
-        for pod in of_kind(observed, POD).values():
+        for pod in pods:
             late = str(meta_of(pod).get("creationTimestamp") or "") > done
             if component_of(pod) == names.OLLAMA and late and _is_unready(pod):
                 found.append((key, job, pod))
