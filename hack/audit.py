@@ -13,6 +13,8 @@ from hack.cache import CACHE
 FILES = "/var/log/kubernetes/audit*.log"
 """Where it stands within the node, as a pattern of the shell."""
 
+_SOURCE = CACHE.resolve() / "audit" / "policy.json"
+"""The policy on this machine: its real path, as a node looks for it each time it starts."""
 _POLICY = "/etc/kubernetes/audit/policy.json"
 _LOG = "/var/log/kubernetes/audit.log"
 _ACCOUNTS = "system:serviceaccounts"
@@ -58,9 +60,8 @@ def node_config() -> dict[str, Any]:
             for volume in volumes
         ],
     }
-    source = CACHE / "audit" / "policy.json"
     return {
-        "extraMounts": [{"hostPath": str(source), "containerPath": _POLICY, "readOnly": True}],
+        "extraMounts": [{"hostPath": str(_SOURCE), "containerPath": _POLICY, "readOnly": True}],
         "kubeadmConfigPatches": [
             json.dumps({"kind": "ClusterConfiguration", "apiServer": api_server})
         ],
@@ -69,6 +70,7 @@ def node_config() -> dict[str, Any]:
 
 def write() -> None:
     """Have the policy's file where the node looks for it."""
-    folder = CACHE / "audit"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "policy.json").write_text(json.dumps(policy(), indent=1))
+    if _SOURCE.is_dir():  # which the engine makes in place of a file that it was to mount
+        _SOURCE.rmdir()
+    _SOURCE.parent.mkdir(parents=True, exist_ok=True)
+    _SOURCE.write_text(json.dumps(policy(), indent=1))

@@ -19,6 +19,10 @@ NODE_PORT = 30080
 """The app's port on the node."""
 FIRST_PORT = 8000
 _READY_LIMIT = 180.0
+_BEYOND_REPAIR = (
+    "If the cluster is beyond repair, `make down` and `make up` make a new one; its data is lost "
+    "then."
+)
 
 
 @dataclass(frozen=True)
@@ -85,25 +89,18 @@ def ensure(log: Log, cluster: Cluster, *, port: int | None, online: bool) -> str
         online: whether a node image can be pulled.
 
     Raises:
-        ClusterUnavailable: it does not become ready.
+        ClusterUnavailable: it does not start or become ready.
         CommandFailed: kind failed.
     """
     state = docker.container_state(cluster.node)
-    if state is not None and state != "running":
-        log.note("starting the node again")
-        log.run("docker", "start", cluster.node)
-    unusable = None if state is None else _unusable(cluster, log)
+    unusable = None if state is None else _adopt(log, cluster, state)
     if unusable:
         log.note(f"removing a cluster {unusable}")
         log.run(tools.kind(log), "delete", "cluster", "--name", cluster.name, *cluster.file_flags)
         state = None
     if state is None:
         _create(log, cluster, port, online=online)
-    elif cluster.kubectl("get", "--raw", "/readyz", limit=5) is None:
-        log.run(
-            tools.kind(log), "export", "kubeconfig", "--name", cluster.name, *cluster.file_flags
-        )
-    _wait_ready(log, cluster)
+        _wait_ready(log, cluster)
     finished = f"echo {_kind_of(cluster)} > {_FINISHED}"
     log.run("docker", "exec", cluster.node, "sh", "-c", finished)
     if state is None:
@@ -229,15 +226,48 @@ def _kind_of(cluster: Cluster) -> str:
     return digest(text, json.dumps(audit.policy() if cluster.is_for_tests else None))
 
 
-def _unusable(cluster: Cluster, log: Log) -> str | None:
-    """Why the cluster is to be removed, as the end of a sentence; None when it is not."""
-    if _half_made(cluster, log):
-        return "whose making was interrupted"
-    if cluster.is_for_tests:
-        made_as = answer("docker", "exec", cluster.node, "cat", _FINISHED)
-        if (made_as or "").strip() != _kind_of(cluster):
-            return "of the tests that was made in another way"
+def _adopt(log: Log, cluster: Cluster, state: str) -> str | None:
+    """Have a cluster that is there run and answer, or say why it is to be removed.
+
+    Returns:
+        The end of a sentence about it; None when it answers.
+
+    Raises:
+        ClusterUnavailable: it does not start or become ready, and its data may be of worth.
+        CommandFailed: kind failed.
+    """
+    try:
+        if state != "running":
+            _start_again(log, cluster)
+        if _half_made(cluster, log):
+            return "whose making was interrupted"
+        if cluster.is_for_tests:
+            made_as = answer("docker", "exec", cluster.node, "cat", _FINISHED)
+            if (made_as or "").strip() != _kind_of(cluster):
+                return "of the tests that was made in another way"
+        if cluster.kubectl("get", "--raw", "/readyz", limit=5) is None:
+            log.run(
+                tools.kind(log), "export", "kubeconfig", "--name", cluster.name, *cluster.file_flags
+            )
+        _wait_ready(log, cluster)
+    except ClusterUnavailable as error:
+        if not cluster.is_for_tests:
+            raise
+        log.write(error.what)
+        return "of the tests that does not work any more"
     return None
+
+
+def _start_again(log: Log, cluster: Cluster) -> None:
+    log.note("starting the node again")
+    try:
+        log.run("docker", "start", cluster.node)
+    except CommandFailed as error:
+        raise ClusterUnavailable(
+            f"the node of the cluster {cluster.name} does not start again",
+            f"{error.todo} {_BEYOND_REPAIR}",
+            log.path,
+        ) from error
 
 
 def _half_made(cluster: Cluster, log: Log) -> bool:
@@ -291,8 +321,7 @@ def _wait_ready(log: Log, cluster: Cluster) -> None:
             log.write(answer("docker", "logs", "--tail", "40", cluster.node) or "")
             raise ClusterUnavailable(
                 f"the API server of {cluster.name} does not answer after {_READY_LIMIT:.0f} s",
-                "See `docker logs " + cluster.node + "`. If the cluster is beyond repair, "
-                "`make down` and `make up` make a new one; its data is lost then.",
+                f"See `docker logs {cluster.node}`. {_BEYOND_REPAIR}",
             )
         time.sleep(0.5)
     _wait_for(log, cluster, "the node", "wait", "--for=condition=Ready", "node", "--all")
