@@ -240,9 +240,9 @@ def rows() -> Iterator[Row]:
             note=f"from the first creation until all are applied and their status says so; "
             f"helm: {RELEASES} releases of the same chart, one after the other, without hooks. "
             f"CPU seconds of an instance of ours, on {os.cpu_count()} cores: "
-            + ", ".join(f"{name} {cpu:.3f}" for name, cpu in took.items())
-            + ". A fifth of kube-apiserver's share at 680 instances is its allocator of Service "
-            "addresses, which walks all of them for each Service.",
+            + ", ".join(f"{name} {cpu:.3f}" for name, cpu in took.items()),
+            reason="both cores are busy with these; a fifth of kube-apiserver's share at 680 "
+            "instances is its allocator of Service addresses, which walks all of them for each",
         )
         yield compare(
             row="CPU of a reconcile that finds nothing to do",
