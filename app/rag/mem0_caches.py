@@ -6,7 +6,6 @@ Something that is no longer true is an :class:`Invalidation`: it is forgotten he
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -66,10 +65,6 @@ class MemoryCaches:
         """Serve entries until ``moment`` (of ``time.monotonic``), and go past them from then on."""
         for cache in self._caches.values():
             cache.trusted_until = moment
-
-    def trust_always(self) -> None:
-        """Serve entries for as long as they live: there is no other replica."""
-        self.trust_until(math.inf)
 
     def load_only_if(self, check: Callable[[], object]) -> None:
         """Load nothing while ``check`` raises; its error is then what a miss raises."""

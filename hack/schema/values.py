@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 SCALARS = {"string", "integer", "boolean", "quantity"}
-SHAPES = {"map", "object", "resources", "tolerations", "env", "spec", "subchart"}
 TAGS = {"type", "enum", "range", "pattern", "like", "only"}
 
 

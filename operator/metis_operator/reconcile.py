@@ -50,8 +50,6 @@ from .volumes import grow
 
 log = structlog.get_logger(__name__)
 
-# Objects of one wave that are written at the same time.
-_PARALLEL = 8
 # So many repairs of one object in so many seconds are a fight with somebody.
 _FIGHT, _FIGHT_SECONDS = 6, 60.0
 # Answers that mean "not now": nothing is said about what was asked for.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -33,6 +32,7 @@ from ..errors import ClusterError, ManifestError, NotFoundError
 from ..gpu import state_of
 from ..render import HelmUnavailableError, Renderer
 from ..rotation_subject import follows_of
+from ..run import gather
 from . import changes as view
 from .changes import Change, Field
 from .exits import CommandError
@@ -44,7 +44,6 @@ _OPERATOR_LABELS = {names.LABEL_NAME: "metis-operator"}
 # Answers that are about us, or about now, and not about the object.
 _NOT_ABOUT_IT = frozenset({0, 401, 403, 429, 500, 502, 503, 504})
 _NO_UID = "00000000-0000-0000-0000-000000000000"
-_PARALLEL = 8
 
 
 async def changes_of(
@@ -67,7 +66,7 @@ async def changes_of(
     desired = await _desired(owner, gpu.on_cpu(values) if on_cpu else values)
     observed = await _observed(session, owner, desired)
     spec = wanted.get("spec") or {}
-    grown = await _gather(_of_growth(session, e) for e in volumes.growth(desired, observed))
+    grown = await gather(_of_growth(session, e) for e in volumes.growth(desired, observed))
     refused = [
         Change(key_of(wanted, METISRAG), "conflict", why=s.message)
         for s in volumes.immovable(desired, observed, spec)
@@ -83,7 +82,7 @@ async def changes_of(
         *refused,
         *(change for change, _ in grown),
         *await _of_secrets(session, owner, desired, values),
-        *await _gather(_of_action(session, action, observed) for action in actions),
+        *await gather(_of_action(session, action, observed) for action in actions),
     ]
     return [c for c in found if c is not None], remarks
 
@@ -159,12 +158,12 @@ async def _observed(session: Session, owner: Owner, desired: Iterable[Key]) -> d
     labels = {names.LABEL_MANAGED_BY: names.FIELD_MANAGER, names.LABEL_INSTANCE: owner.name}
     ours = {names.LABEL_NAME: names.PRODUCT, names.LABEL_INSTANCE: owner.name}
     kinds = {**dict.fromkeys(RENDERED, labels), PVC: ours}
-    lists = await _gather(_list(session, k, owner.namespace, by) for k, by in kinds.items())
+    lists = await gather(_list(session, k, owner.namespace, by) for k, by in kinds.items())
     found: dict[Key, Object] = {}
     for kind, objects in zip(kinds, lists, strict=True):
         found |= {key_of(obj, kind): obj for obj in objects}
     missing = [key for key in desired if key not in found]
-    others = await _gather(session.cluster.get(key) for key in missing)
+    others = await gather(session.cluster.get(key) for key in missing)
     return found | {k: o for k, o in zip(missing, others, strict=True) if o is not None}
 
 
@@ -197,7 +196,7 @@ async def _of_secrets(
     mounted = manifests.mounted_secrets(desired.values())
     wanted = credentials.wanted(owner.name, mounted)
     keys = {p: Key(SECRET, owner.namespace, credentials.secret_name(owner.name, p)) for p in wanted}
-    live = await _gather(session.cluster.get(k) for k in keys.values())
+    live = await gather(session.cluster.get(k) for k in keys.values())
     known = {
         k.name: {**obj, "data": dict.fromkeys(obj.get("data") or {}, "")}
         for k, obj in zip(keys.values(), live, strict=True)
@@ -259,14 +258,3 @@ async def _of_action(
             raise
         return Change(key, "conflict", why=f"the API server refuses it: {error}")
     return view.of_apply(key, before, after)
-
-
-async def _gather(awaitables: Iterable[Any]) -> list[Any]:
-    """All results in order, a few calls at a time."""
-    slots = asyncio.Semaphore(_PARALLEL)
-
-    async def one(awaitable: Any) -> Any:
-        async with slots:
-            return await awaitable
-
-    return list(await asyncio.gather(*(one(a) for a in awaitables)))
