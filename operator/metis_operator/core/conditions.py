@@ -123,8 +123,15 @@ def status(before: Mapping[str, Any], found: Findings, now: str) -> dict[str, An
 
 
 def patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch that turns ``before`` into ``after``; empty when they are equal."""
-    changed = {k: v for k, v in after.items() if before.get(k) != v}
+    """The JSON merge patch that turns ``before`` into ``after``; empty when they are equal.
+
+    An object within is merged too, so what it no longer has is named as well.
+    """
+    changed = {
+        k: patch(former, v) if isinstance(v, Mapping) and isinstance(former, Mapping) else v
+        for k, v in after.items()
+        if (former := before.get(k)) != v
+    }
     return changed | {k: None for k in before if k not in after}
 
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from metis_operator.core import conditions
 from metis_operator.core.conditions import Findings, Phase, Stall, condition
 from metis_operator.core.health import Component
@@ -96,6 +98,31 @@ def test_a_transition_time_moves_with_its_status_only() -> None:
 def test_a_patch_changes_what_differs_and_removes_what_is_gone() -> None:
     before = {"a": 1, "b": 2, "url": "http://old"}
     assert conditions.patch(before, {"a": 1, "b": 3}) == {"b": 3, "url": None}
+
+
+LEAVES = st.integers(0, 3) | st.lists(st.integers(0, 1), max_size=2)
+STATUSES = st.dictionaries(
+    st.sampled_from("abc"),
+    st.recursive(LEAVES, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3)),
+)
+
+
+@given(before=STATUSES, after=STATUSES)
+def test_the_patch_makes_one_status_of_the_other_whatever_they_are(before: Any, after: Any) -> None:
+    assert merged(before, conditions.patch(before, after)) == after
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """What a JSON merge patch makes of ``target`` (RFC 7386, section 2)."""
+    if not isinstance(patch, dict):
+        return patch
+    made = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            made.pop(key, None)
+        else:
+            made[key] = merged(made.get(key), value)
+    return made
 
 
 def test_the_inventory_survives_the_status() -> None:
