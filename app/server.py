@@ -9,21 +9,46 @@ import time
 from types import FrameType
 
 import uvicorn
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ConfigurationError
+
+
+class Farewell:
+    """Sends the clients of ``app`` elsewhere with its answers, once ``leaving`` is set.
+
+    One that kept its connection would sooner or later send a request just when it is closed.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.leaving = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def sent(message: Message) -> None:
+            if self.leaving and message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        await self._app(scope, receive, sent)
 
 
 class DrainingServer(uvicorn.Server):
     """Goes on accepting for a while after SIGTERM: the cluster learns late that we are leaving."""
 
-    def __init__(self, config: uvicorn.Config, delay: float) -> None:
+    def __init__(self, config: uvicorn.Config, farewell: Farewell, delay: float) -> None:
         """``delay``: seconds between SIGTERM and the end of accepting."""
         super().__init__(config)
+        self._farewell = farewell
         self._delay = delay
         self._until: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first SIGTERM drains; a second one, or Ctrl-C, stops accepting at once."""
+        self._farewell.leaving = True
         if sig == signal.SIGTERM and self._until is None:
             self._until = time.monotonic() + self._delay
         else:
@@ -44,7 +69,7 @@ def serve() -> int:
 
         settings = config.SETTINGS
         logging.configure(settings.log_level)
-        app = create_app(settings)
+        app = Farewell(create_app(settings))
     except ConfigurationError as error:
         print(f"metis: {error.message}", file=sys.stderr)
         return 2
@@ -59,6 +84,7 @@ def serve() -> int:
             timeout_keep_alive=75,  # longer than clients keep a connection, so they close first
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
         ),
+        app,
         settings.drain_delay,
     )
     collector.settle()

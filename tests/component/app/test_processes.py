@@ -119,8 +119,12 @@ def test_serves_logs_json_and_drains(
     with httpx.stream("POST", f"{url}/api/chat/stream", json=body, timeout=30) as response:
         lines = response.iter_lines()
         assert any('"three "' in line for line in lines)
-        process.popen.send_signal(signal.SIGTERM)
-        assert httpx.get(f"{url}/api/health").status_code == 200, "still accepts for a while"
+        with httpx.Client() as pooled:
+            assert "connection" not in pooled.get(f"{url}/api/health").headers
+            process.popen.send_signal(signal.SIGTERM)
+            last = pooled.get(f"{url}/api/health")
+        assert last.status_code == 200, "still accepts for a while"
+        assert last.headers["connection"] == "close", "and sends clients elsewhere"
         process.wait_for("Shutting down")
         holding_ollama.go_on.set()
         assert any("One two three four" in line for line in lines), "an answer is not cut off"
