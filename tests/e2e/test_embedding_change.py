@@ -122,6 +122,8 @@ def test_asked_for_it_goes_on_beside_the_old_index_through_a_kill(
     unexcused = [s for s in samples if s.failed and not 0 <= s.sent - killed < AFTER_KILL]
     assert unexcused == []
     cluster.wait_ready(anew, NAME)
+    now = embedding(cluster)
+    assert not {"done", "percent"} & (now.keys() | now["memories"].keys()), "it is over"
     cluster.wait_for(
         lambda: len(tables(cluster)) == 1, 60, lambda: f"the old index is there: {tables(cluster)}"
     )
