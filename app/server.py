@@ -14,19 +14,27 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ConfigurationError
 
+_PROBES = ("/health", "/ready", "/metrics")
+_LONGEST = 4
+"""So many times the delay is served on at most, however often somebody asks."""
+
 
 class Farewell:
     """Sends the clients of ``app`` elsewhere with its answers, once ``leaving`` is set.
 
     One that kept its connection would sooner or later send a request just when it is closed.
+    ``asked`` tells when somebody last came nevertheless (of ``time.monotonic``).
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self.leaving = False
+        self.asked = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if self.leaving and not scope.get("path", "").endswith(_PROBES):
+            self.asked = time.monotonic()
 
         async def sent(message: Message) -> None:
             if self.leaving and message["type"] == "http.response.start":
@@ -37,27 +45,34 @@ class Farewell:
 
 
 class DrainingServer(uvicorn.Server):
-    """Goes on accepting for a while after SIGTERM: the cluster learns late that we are leaving."""
+    """Goes on accepting after SIGTERM until nobody comes any more.
+
+    The cluster learns late that we are leaving: on a busy node kube-proxy may take 10 s.
+    """
 
     def __init__(self, config: uvicorn.Config, farewell: Farewell, delay: float) -> None:
-        """``delay``: seconds between SIGTERM and the end of accepting."""
+        """``delay``: seconds that it goes on after SIGTERM and after the last request since."""
         super().__init__(config)
         self._farewell = farewell
         self._delay = delay
-        self._until: float | None = None
+        self._told: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first SIGTERM drains; a second one, or Ctrl-C, stops accepting at once."""
         self._farewell.leaving = True
-        if sig == signal.SIGTERM and self._until is None:
-            self._until = time.monotonic() + self._delay
+        if sig == signal.SIGTERM and self._told is None:
+            self._told = time.monotonic()
         else:
             super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         """Asked ten times a second whether to stop."""
-        if self._until is not None and time.monotonic() >= self._until:
-            self.should_exit = True
+        if self._told is not None:
+            last = min(
+                max(self._told, self._farewell.asked) + self._delay,
+                self._told + _LONGEST * self._delay,
+            )
+            self.should_exit = self.should_exit or time.monotonic() >= last
         return await super().on_tick(counter)
 
 

@@ -27,6 +27,7 @@ from mem0_server.settings import Settings, load_settings
 log = structlog.get_logger(__name__)
 
 TICKS_PER_LOOK = 50  # ten ticks a second
+LONGEST = 4  # so many times the delay is served on at most, however often somebody asks
 
 
 def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
@@ -90,27 +91,32 @@ class Certificate:
 
 
 class DrainingServer(uvicorn.Server):
-    """Goes on accepting for a while after SIGTERM: the cluster learns late that we are leaving."""
+    """Goes on accepting after SIGTERM until nobody comes any more.
+
+    The cluster learns late that we are leaving: on a busy node kube-proxy may take 10 s.
+    """
 
     def __init__(self, config: uvicorn.Config, services: Services) -> None:
         """Serve ``config``; ``services.draining`` turns true with the signal."""
         super().__init__(config)
         self._services = services
         self._certificate = Certificate(config)
-        self._until: float | None = None
+        self._told: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM drains; another one, or Ctrl-C, stops as soon as requests are answered."""
-        if sig == signal.SIGTERM and self._until is None:
+        if sig == signal.SIGTERM and self._told is None:
             self._services.draining = True
-            self._until = time.monotonic() + self._services.settings.drain_delay
+            self._told = time.monotonic()
             return
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Asked ten times a second whether to stop."""
-        if self._until is not None and time.monotonic() >= self._until:
-            self.should_exit = True
+        if self._told is not None:
+            delay = self._services.settings.drain_delay
+            last = min(max(self._told, self._services.asked) + delay, self._told + LONGEST * delay)
+            self.should_exit = self.should_exit or time.monotonic() >= last
         if counter % TICKS_PER_LOOK == 0:
             self._certificate.look()
         return await super().on_tick(counter)

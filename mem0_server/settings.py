@@ -127,7 +127,11 @@ class Settings(BaseSettings):
     unread_timeout: float = Field(
         default=30, gt=0, description="seconds that a client may read nothing of its answer"
     )
-    drain_delay: float = Field(default=5, ge=0, description="seconds served after SIGTERM")
+    drain_delay: float = Field(
+        default=5,
+        ge=0,
+        description="seconds served on after SIGTERM and after the last request since then",
+    )
     drain_timeout: int = Field(default=15, ge=1, description="seconds for requests to finish")
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$")
 

@@ -62,6 +62,8 @@ class Gate:
         try:
             if scope["path"] not in OPEN:
                 counts = scope["path"] != STATUS
+                if self._services.draining and counts:
+                    self._services.asked = time.monotonic()
                 self._services.keys.check(headers.get(b"x-api-key"), counts=counts)
                 self._admit()
             body = await self._body(scope, headers, receive)

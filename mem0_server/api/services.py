@@ -49,6 +49,8 @@ class Services:
     indexer: Indexer
     inference: Inference
     draining: bool = False
+    asked: float = 0.0
+    """When, of ``time.monotonic``, a request last came while this was draining."""
 
     async def follow_login(self) -> None:
         """Go over to the database credentials of this moment."""

@@ -10,8 +10,8 @@ Names and labels. Every template here takes a part's context, the dict that "sta
 
 {{/* The table of the topology: the parts by the key of their values, with what is fixed for each. */}}
 {{- define "stack.parts" -}}
-app: {component: app, port: 8000, uid: 10001, graceSeconds: 75}
-mem0: {component: mem0, port: 8050, uid: 10001, graceSeconds: 30}
+app: {component: app, port: 8000, uid: 10001, graceSeconds: 90}
+mem0: {component: mem0, port: 8050, uid: 10001, graceSeconds: 45}
 ollama: {component: ollama, port: 11434, uid: 10001, graceSeconds: 30}
 metisPostgres: {component: metis-postgres, port: 5432, uid: 999, graceSeconds: 60, database: metis, client: app, pool: 5, overflow: 10}
 mem0Postgres: {component: mem0-postgres, port: 5432, uid: 999, graceSeconds: 60, database: mem0, client: mem0, pool: 10, overflow: 0}

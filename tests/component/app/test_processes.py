@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,27 @@ def test_serves_logs_json_and_drains(
     assert (request["event"], request["status"]) == ("request", 200)
     assert request["request_id"]
     assert not any("secret question" in line for line in process.lines)
+
+
+def test_it_serves_on_while_somebody_comes_but_not_for_ever(
+    run: Callable[..., Process],
+    environment: dict[str, str],
+    make_dsn: Callable[[], str],
+    free_port: Callable[[], int],
+) -> None:
+    port, delay = free_port(), 0.5
+    settings = {"METIS_POSTGRES_DSN": make_dsn(), "PORT": str(port), "DRAIN_DELAY": str(delay)}
+    process = run("app", **environment | settings)
+    process.wait_for("Uvicorn running")
+    process.popen.send_signal(signal.SIGTERM)
+    begun, served = time.monotonic(), 0.0
+    with suppress(httpx.TransportError):
+        while served < 30:
+            answer = httpx.get(f"http://127.0.0.1:{port}/api/chat/conversations", timeout=20)
+            assert answer.status_code == 200, answer.text
+            served = time.monotonic() - begun
+    assert 2 * delay < served < 30
+    assert process.end() == 0
 
 
 def test_what_is_not_done_when_it_must_end_is_told_so(

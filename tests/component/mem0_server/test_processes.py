@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -131,6 +133,19 @@ def test_a_stop_loses_no_request(
     assert replica.popen.wait(20) == 0
     stored = [row[0] for row in query("SELECT id FROM recall ORDER BY id")]
     assert sorted(acknowledged) == stored
+
+
+def test_it_serves_on_while_somebody_comes_but_not_for_ever(spawn: Callable[..., Any]) -> None:
+    replica, delay = spawn(DRAIN_DELAY="0.5"), 0.5
+    replica.client.put("/humans/ada", json={})
+    replica.popen.send_signal(signal.SIGTERM)
+    begun, served = time.monotonic(), 0.0
+    with suppress(httpx.TransportError):
+        while served < 30:
+            assert replica.client.get("/humans/ada").status_code == 200
+            served = time.monotonic() - begun
+    assert 2 * delay < served < 30
+    assert replica.popen.wait(20) == 0
 
 
 def _waiting(dsn: str) -> list[tuple[Any, ...]]:

@@ -22,6 +22,11 @@ class Sample:
     result: str
 
     @property
+    def ended(self) -> float:
+        """When it was answered, or given up."""
+        return self.sent + self.took / 1000
+
+    @property
     def failed(self) -> bool:
         return self.result != "ok"
 
