@@ -36,11 +36,15 @@ def advertise(cluster: Any, umbrella: str) -> Iterator[Advertise]:
             "patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(patch)
         )
 
+    def withdraw() -> None:
+        patch = {"status": {kind: {RESOURCE: None} for kind in ("capacity", "allocatable")}}
+        cluster.kubectl("patch", "node", node, "--subresource=status", "-p", json.dumps(patch))
+
+    withdraw()  # what a run that was interrupted left
     cluster.namespace(NAMESPACE)
     yield offer
     cluster.drop_namespace(NAMESPACE)
-    patch = {"status": {kind: {RESOURCE: None} for kind in ("capacity", "allocatable")}}
-    cluster.kubectl("patch", "node", node, "--subresource=status", "-p", json.dumps(patch))
+    withdraw()
 
 
 def pod_on_gpu(cluster: Any, name: str, *, other_than: str = "") -> dict[str, Any] | None:
