@@ -7,41 +7,17 @@ import signal
 import sys
 import time
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ConfigurationError
 
-_PROBES = ("/health", "/ready", "/metrics")
+if TYPE_CHECKING:
+    from app.api.middleware import Farewell
+
 _LONGEST = 4
 """So many times the delay is served on at most, however often somebody asks."""
-
-
-class Farewell:
-    """Sends the clients of ``app`` elsewhere with its answers, once ``leaving`` is set.
-
-    One that kept its connection would sooner or later send a request just when it is closed.
-    ``asked`` tells when somebody last came nevertheless (of ``time.monotonic``).
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self.leaving = False
-        self.asked = 0.0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if self.leaving and not scope.get("path", "").endswith(_PROBES):
-            self.asked = time.monotonic()
-
-        async def sent(message: Message) -> None:
-            if self.leaving and message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["Connection"] = "close"
-            await send(message)
-
-        await self._app(scope, receive, sent)
 
 
 class DrainingServer(uvicorn.Server):
@@ -79,6 +55,7 @@ class DrainingServer(uvicorn.Server):
 def serve() -> int:
     """Run the server: 0 after a drain, 1 when it could not start, 2 for unusable settings."""
     try:
+        from app.api.middleware import Farewell
         from app.core import collector, config, logging
         from app.main import create_app
 

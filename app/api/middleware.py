@@ -27,7 +27,8 @@ _STOPPING = UnavailableError(
     "this replica of the app is stopping and could not wait any longer for the answer to your "
     "request; send it again"
 )
-_QUIET = ("/health", "/ready", "/metrics", "page")
+_PROBES = ("/health", "/ready", "/metrics")
+_QUIET = (*_PROBES, "page")
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -106,6 +107,31 @@ def _template(scope: Scope) -> str:
     for name, value in scope.get("path_params", {}).items():
         path = path.replace(f"/{value}", f"/{{{name}}}")
     return path
+
+
+class Farewell:
+    """Sends the clients of ``app`` elsewhere with its answers, once ``leaving`` is set.
+
+    One that kept its connection would sooner or later send a request just when it is closed.
+    ``asked`` tells when somebody last came nevertheless (of ``time.monotonic``).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.leaving = False
+        self.asked = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if self.leaving and not scope.get("path", "").endswith(_PROBES):
+            self.asked = time.monotonic()
+
+        async def sent(message: Message) -> None:
+            if self.leaving and message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Connection"] = "close"
+            await send(message)
+
+        await self._app(scope, receive, sent)
 
 
 class BodyLimit:

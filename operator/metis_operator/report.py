@@ -11,7 +11,17 @@ import structlog
 
 from . import events, metrics, pulls
 from .cluster import Cluster
-from .core import conditions, credentials, embedding, gpu, health, manifests, models, names
+from .core import (
+    conditions,
+    credentials,
+    embedding,
+    gpu,
+    health,
+    manifests,
+    merge_patch,
+    models,
+    names,
+)
 from .core.conditions import Findings, Phase, Stall
 from .core.objects import METISRAG, SECRET, WORKLOADS, Key, key_of, of_kind
 from .core.pods import EMBEDDING_REFUSED, Severity
@@ -40,7 +50,7 @@ class Reporter:
         found = await self._findings(run, values)
         now = datetime.now(UTC)
         after = conditions.status(run.before, found, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
-        change = conditions.patch(run.before, after)
+        change = merge_patch.between(run.before, after)
         if not change or run.memory.dropped_fields == change:
             return
         with self._store.writing(key_of(run.resource, METISRAG)):
@@ -52,7 +62,7 @@ class Reporter:
                 self._store.drop(METISRAG, run.resource)
                 return
             self._store.put(METISRAG, written)
-        left = conditions.patch(written.get("status") or {}, after)
+        left = merge_patch.between(written.get("status") or {}, after)
         if left:
             run.memory.dropped_fields = left
             log.error(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core import names
+from ..core.merge_patch import patched, three_way
 from ..core.objects import METISRAG, Key, Object, annotations_of, key_of, meta_of
 from . import changes as view
 from .changes import Change
@@ -135,31 +136,6 @@ def patch_of(settings: Iterable[str], values_file: str | None) -> dict[str, Any]
             here = here[part]
         here[last] = _parse(text, f"--set {path}")
     return patch
-
-
-def three_way(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch of ``kubectl apply``: what a file says now, less what it said before."""
-    patch: dict[str, Any] = {k: None for k in before if k not in after}
-    for key, value in after.items():
-        former = before.get(key)
-        if isinstance(value, Mapping):
-            patch[key] = three_way(former if isinstance(former, Mapping) else {}, value)
-        else:
-            patch[key] = value
-    return patch
-
-
-def patched(value: Any, patch: Any) -> Any:
-    """``value`` after a JSON merge patch (RFC 7386): null takes out, lists are replaced whole."""
-    if not isinstance(patch, Mapping):
-        return patch
-    found = dict(value) if isinstance(value, Mapping) else {}
-    for key, change in patch.items():
-        if change is None:
-            found.pop(key, None)
-        else:
-            found[key] = patched(found.get(key), change)
-    return found
 
 
 async def _changed(

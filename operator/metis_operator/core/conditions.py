@@ -122,19 +122,6 @@ def status(before: Mapping[str, Any], found: Findings, now: str) -> dict[str, An
     return written | {k: v for k, v in optional.items() if v}
 
 
-def patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON merge patch that turns ``before`` into ``after``; empty when they are equal.
-
-    An object within is merged too, so what it no longer has is named as well.
-    """
-    changed = {
-        k: patch(former, v) if isinstance(v, Mapping) and isinstance(former, Mapping) else v
-        for k, v in after.items()
-        if (former := before.get(k)) != v
-    }
-    return changed | {k: None for k in before if k not in after}
-
-
 def inventory_of(status: Mapping[str, Any], namespace: str) -> list[Key]:
     """The objects that a former run noted as applied."""
     keys = []

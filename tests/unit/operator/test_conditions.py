@@ -3,11 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from metis_operator.core import conditions
 from metis_operator.core.conditions import Findings, Phase, Stall, condition
 from metis_operator.core.health import Component
+from metis_operator.core.merge_patch import between
 from metis_operator.core.objects import DEPLOYMENT, POD, SERVICE, Key, Owner
 from metis_operator.core.pods import Severity
 
@@ -82,7 +81,7 @@ def test_the_same_findings_make_the_same_status_at_any_time() -> None:
         first = told(found, now="t1")
         again = told(found, first, now="t2")
         assert again == first
-        assert conditions.patch(first, again) == {}
+        assert between(first, again) == {}
 
 
 def test_a_transition_time_moves_with_its_status_only() -> None:
@@ -93,36 +92,6 @@ def test_a_transition_time_moves_with_its_status_only() -> None:
     well = told(Findings(1, [UP]), worse, now="t3")
     assert condition(well, "Ready")["lastTransitionTime"] == "t3"
     assert condition(well, "Stalled")["lastTransitionTime"] == "t1"
-
-
-def test_a_patch_changes_what_differs_and_removes_what_is_gone() -> None:
-    before = {"a": 1, "b": 2, "url": "http://old"}
-    assert conditions.patch(before, {"a": 1, "b": 3}) == {"b": 3, "url": None}
-
-
-LEAVES = st.integers(0, 3) | st.lists(st.integers(0, 1), max_size=2)
-STATUSES = st.dictionaries(
-    st.sampled_from("abc"),
-    st.recursive(LEAVES, lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3)),
-)
-
-
-@given(before=STATUSES, after=STATUSES)
-def test_the_patch_makes_one_status_of_the_other_whatever_they_are(before: Any, after: Any) -> None:
-    assert merged(before, conditions.patch(before, after)) == after
-
-
-def merged(target: Any, patch: Any) -> Any:
-    """What a JSON merge patch makes of ``target`` (RFC 7386, section 2)."""
-    if not isinstance(patch, dict):
-        return patch
-    made = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            made.pop(key, None)
-        else:
-            made[key] = merged(made.get(key), value)
-    return made
 
 
 def test_the_inventory_survives_the_status() -> None:

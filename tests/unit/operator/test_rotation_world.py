@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from metis_operator.core import slots
 from metis_operator.core.credentials import MEM0_KEY, METIS_DB, fresh
+from metis_operator.core.merge_patch import patched
 from metis_operator.core.rotation import (
     Begin,
     Change,
@@ -125,18 +126,7 @@ class World:
         patch = slots.apply(
             step, self.purpose, self.secret, "2026-01-01T00:00:00Z", lambda _: f"v{self.minted}"
         )
-        for part, into in (("data", self.secret["data"]),):
-            for key, value in patch[part].items():
-                if value is None:
-                    into.pop(key, None)
-                else:
-                    into[key] = value
-        notes = self.secret["metadata"]["annotations"]
-        for key, value in patch["metadata"]["annotations"].items():
-            if value is None:
-                notes.pop(key, None)
-            else:
-                notes[key] = str(value)
+        self.secret = patched(self.secret, patch)
 
     def work(self) -> None:
         """The Job comes to its end."""

@@ -19,7 +19,7 @@ from metis_operator.cli.changes import (
 )
 from metis_operator.cli.exits import CommandError
 from metis_operator.cli.layout import tree
-from metis_operator.cli.plan import patch_of, patched, three_way
+from metis_operator.cli.plan import patch_of
 from metis_operator.cli.terminal import Terminal
 from metis_operator.core.objects import DEPLOYMENT, SECRET, SERVICE, Key
 
@@ -38,16 +38,6 @@ def test_settings_become_a_patch(tmp_path: Path) -> None:
 def test_a_wrong_setting_is_named(setting: str) -> None:
     with pytest.raises(CommandError, match="--set"):
         patch_of([setting], None)
-
-
-def test_a_patch_takes_out_what_a_file_no_longer_says() -> None:
-    before = {"app": {"replicas": 2, "podLabels": {"a": "1"}}, "suspend": True}
-    after = {"app": {"podLabels": {"b": "2"}}, "mem0": {"replicas": 1}}
-    assert three_way(before, after) == {
-        "app": {"replicas": None, "podLabels": {"a": None, "b": "2"}},
-        "suspend": None,
-        "mem0": {"replicas": 1},
-    }
 
 
 def workload(image: str, env: list[dict[str, Any]], digest: str = "1") -> dict[str, Any]:
@@ -144,10 +134,3 @@ def test_what_is_in_the_way_says_why_below() -> None:
     change = Change(Key(SERVICE, "ns", "x"), "conflict", why="it belongs to someone")
     terminal = Terminal(io.StringIO(), io.StringIO())
     assert tree(trees([change]), terminal) == ["!  Service/x", "└─ it belongs to someone"]
-
-
-def test_a_merge_patch_without_an_api_server() -> None:
-    before = {"a": {"b": 1, "c": [1, 2]}, "d": "x"}
-    patch = {"a": {"b": None, "c": [3], "e": {"f": None, "g": 2}}, "d": {"h": 1}}
-    assert patched(before, patch) == {"a": {"c": [3], "e": {"g": 2}}, "d": {"h": 1}}
-    assert before == {"a": {"b": 1, "c": [1, 2]}, "d": "x"}
